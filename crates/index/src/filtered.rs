@@ -12,18 +12,18 @@ use crate::{Index, NONE};
 
 /// If at least this share of the vectors is allowed, the search traverses all nodes and filters the results.
 const TRAVERSE_ALL_SHARE: f64 = 0.35;
-/// With at least this share it does so if that requires `k` candidates or more.
+/// With at least this share it does so if the reduced `ef` is at least `k`.
 const TRAVERSE_ALL_SHARE_MIN: f64 = 0.15;
 /// With at least this share it does so if, in addition, the allowed vectors are randomly distributed. If they are
-/// clustered, they are far from most queries, and a traversal visits many other nodes on the way.
+/// clustered, they are far from most queries, and a traversal visits many other nodes first.
 const TRAVERSE_ALL_RANDOM_SHARE_MIN: f64 = 0.02;
 /// The allowed vectors count as randomly distributed if the share of allowed slots among their neighbours is at most
 /// this many times their share of all slots.
 const RANDOM_RATIO_MAX: f64 = 2.0;
 /// Neighbours of an allowed slot that are sampled to estimate the distribution: half a cache line of links.
 const SAMPLED_LINKS: usize = 8;
-/// A bitmap of the allowed slots is worth building if their number times their share is at most this many per
-/// candidate: the smaller the share, the more slots a search has to test.
+/// A bitmap of the allowed slots is built if their number times their share is at most this many per candidate: the
+/// smaller the share, the more slots a search has to test.
 const BITMAP_PER_CANDIDATE: f64 = 32.0;
 /// Number of allowed slots, spread over the set, at which a search of the allowed nodes begins, besides the slot
 /// nearest to the query: all allowed vectors may be far from the query.
@@ -33,7 +33,7 @@ const PREFETCHED_LISTS: usize = 8;
 
 impl Index {
     /// Collects the nearest allowed slots that satisfy `is_match` in `scratch.candidates`, by the method that suits
-    /// the share of allowed vectors. Keeps `ef` of them, or fewer (but at least `least`) if all nodes are traversed,
+    /// the share of allowed vectors. Keeps `ef` of them, or fewer (but at least `ef_min`) if all nodes are traversed,
     /// which needs fewer for the same recall. The budget is the number of allowed vectors.
     #[expect(clippy::too_many_arguments, reason = "the arguments of `Graph::search_layer`")]
     pub(crate) fn search_filtered(
@@ -43,15 +43,15 @@ impl Index {
         scratch: &mut Scratch,
         start: u32,
         ef: usize,
-        least: usize,
+        ef_min: usize,
         allowed: &RoaringBitmap,
         is_match: impl Fn(u32) -> bool,
     ) -> Result<(), BudgetExceeded> {
         let Index { vectors, .. } = self;
         let budget = allowed.len() as usize;
         let share = budget as f64 / self.vectors_count().max(1) as f64;
-        // A traversal of all nodes that keeps n matches goes as far as an unfiltered one with ef = n / share.
-        // ef * sqrt(share) matches are enough for the recall of an unfiltered search.
+        // A traversal of all nodes that keeps n matches covers as much of the graph as an unfiltered one with
+        // ef = n / share. ef * sqrt(share) matches are enough for the recall of an unfiltered search.
         let reduced_ef = (ef as f64 * share.min(1.0).sqrt()) as usize;
         let is_suitable = || match share {
             TRAVERSE_ALL_SHARE_MIN.. => true,
@@ -60,22 +60,22 @@ impl Index {
             }
             _ => false,
         };
-        if share >= TRAVERSE_ALL_SHARE || (reduced_ef >= least && is_suitable()) {
+        if share >= TRAVERSE_ALL_SHARE || (reduced_ef >= ef_min && is_suitable()) {
             return graph.search_layer(
                 vectors,
                 guard,
                 scratch,
                 start,
                 0,
-                reduced_ef.max(least),
+                reduced_ef.max(ef_min),
                 budget,
                 is_match,
             );
         }
         let is_start = |&slot: &u32| slot != start && vectors.nodes.state(slot) == SlotState::Linked;
         let starts = std::iter::once(start).chain(self.sample(allowed).filter(is_start));
-        let bitmap_pays = budget as f64 * share <= BITMAP_PER_CANDIDATE * ef as f64;
-        if bitmap_pays && self.mark_allowed(allowed, guard.epoch(), &mut scratch.allowed) {
+        let is_bitmap_cheaper = budget as f64 * share <= BITMAP_PER_CANDIDATE * ef as f64;
+        if is_bitmap_cheaper && self.mark_allowed(allowed, guard.epoch(), &mut scratch.allowed) {
             let is_match = |marked: &SlotSet, slot: u32| marked.contains(slot);
             graph.search_layer_filtered(vectors, guard, scratch, starts, ef, budget, is_match)
         } else {
@@ -136,7 +136,7 @@ impl Graph {
         let Scratch { query, visited, candidates, filtered_out, two_hop, allowed } = scratch;
         let mut batch = ScoreBatch::new(vectors, guard);
         let is_allowed = |slot: u32| is_allowed(allowed, slot);
-        let enough = self.links.capacity(0) * 3 / 4;
+        let batch_target = self.links.capacity(0) * 3 / 4;
         candidates.reset(ef);
         visited.reset();
         starts.filter(|&slot| visited.insert(slot)).for_each(|slot| batch.add(slot));
@@ -168,11 +168,11 @@ impl Graph {
             }
             filtered_out.iter().take(PREFETCHED_LISTS).for_each(|&slot| self.links.prefetch(slot, 0));
             for at in 0..filtered_out.len() {
-                if batch.len() >= enough {
+                if batch.len() >= batch_target {
                     break;
                 }
-                if let Some(&ahead) = filtered_out.get(at + PREFETCHED_LISTS) {
-                    self.links.prefetch(ahead, 0);
+                if let Some(&slot) = filtered_out.get(at + PREFETCHED_LISTS) {
+                    self.links.prefetch(slot, 0);
                 }
                 visited.insert(filtered_out[at]);
                 let links = self.links.get(filtered_out[at], 0);

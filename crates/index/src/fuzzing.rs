@@ -32,10 +32,10 @@ pub fn graph_snapshot(input: &[u8]) {
     let Ok(index) = restore(&file, options) else { return };
     search(&index);
     let written = snapshot(&index);
-    let again =
+    let restored =
         restore(&written, options).unwrap_or_else(|error| panic!("a saved snapshot does not load: {error}"));
-    assert_eq!(snapshot(&again), written);
-    assert_eq!(again.stats().vectors, index.stats().vectors);
+    assert_eq!(snapshot(&restored), written);
+    assert_eq!(restored.stats().vectors, index.stats().vectors);
 
     index.upsert(0, &[1.0, 2.0, 3.0]);
     index.upsert(1000, &[3.0, 2.0, 1.0]);

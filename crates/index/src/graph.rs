@@ -237,7 +237,7 @@ impl Graph {
         }
     }
 
-    /// Adds a link from a reachable slot. If its list is full, the neighbours are selected again.
+    /// Adds a link from a reachable slot. If its list is full, the links are selected again.
     pub(crate) fn add_reverse_link(
         &self,
         vectors: &Vectors,
@@ -259,8 +259,8 @@ impl Graph {
         );
     }
 
-    /// Adds a link from a reachable slot if its list is not full.
-    pub(crate) fn add_link_if_room(&self, from: u32, to: u32, layer: usize) {
+    /// Adds a link from a reachable slot unless its list is full.
+    pub(crate) fn add_link_unless_full(&self, from: u32, to: u32, layer: usize) {
         let _locked = self.links.lock(from);
         self.try_add_link(from, to, layer);
     }

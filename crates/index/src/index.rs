@@ -32,7 +32,7 @@ pub struct Index {
     pub(crate) tombstones: Mutex<Vec<u32>>,
     /// The vacuum pass in progress.
     pub(crate) vacuum_pass: Mutex<Option<VacuumPass>>,
-    /// Held while slots are reclaimed, and by a snapshot, during which none may be.
+    /// Held while slots are reclaimed, and while a snapshot is written, during which no slot may be reclaimed.
     pub(crate) reclaim_lock: Mutex<()>,
 }
 
@@ -165,7 +165,7 @@ impl Index {
         }
     }
 
-    /// Links up to `max` vectors of the tail into the graph, oldest first, and returns how many. Several
+    /// Links up to `max` vectors of the tail into the graph, oldest first, and returns their number. Several
     /// threads may drain concurrently.
     pub fn drain(&self, max: usize) -> usize {
         let Some(graph) = &self.graph else { return 0 };

@@ -6,9 +6,9 @@ use crate::NONE;
 use crate::sync::atomic::AtomicU32;
 use crate::sync::atomic::Ordering::{Acquire, Release};
 
-/// For each label, the slot of its vector. A label has at most one vector; how labels relate to documents is the
-/// caller's business. The table covers the whole range of labels in use with 4 bytes each, so labels should be
-/// dense. One thread at a time writes, any number read.
+/// For each label, the slot of its vector. A label has at most one vector; the caller decides how labels relate to
+/// documents. The table covers the whole range of labels in use with 4 bytes each, so labels should be dense. One
+/// thread at a time writes, any number of threads read.
 #[derive(Debug, Default)]
 pub(crate) struct Labels {
     chunks: Chunks<[AtomicU32; CHUNK_SLOTS]>,
@@ -24,11 +24,11 @@ impl Labels {
     /// The labels that have a vector, with their slots. Looking up neighbouring labels together is faster than one
     /// by one.
     pub(crate) fn slots(&self, labels: impl Iterator<Item = u32>) -> impl Iterator<Item = (u32, u32)> {
-        let (mut number, mut chunk) = (usize::MAX, None);
+        let (mut chunk_index, mut chunk) = (usize::MAX, None);
         labels.filter_map(move |label| {
-            if label as usize / CHUNK_SLOTS != number {
-                number = label as usize / CHUNK_SLOTS;
-                chunk = self.chunks.get(number);
+            if label as usize / CHUNK_SLOTS != chunk_index {
+                chunk_index = label as usize / CHUNK_SLOTS;
+                chunk = self.chunks.get(chunk_index);
             }
             let slot = chunk?[label as usize % CHUNK_SLOTS].load(Acquire);
             (slot != NONE).then_some((label, slot))

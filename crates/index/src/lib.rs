@@ -1,9 +1,9 @@
 //! Approximate and exact nearest-neighbour search over vectors: an HNSW graph that is searched while it
 //! grows, and a flat scan.
 //!
-//! Vectors go in, labels and distances come out. A *label* is a number that the caller gives to each vector
-//! and gets back from a search, as in hnswlib. It identifies a vector, not a document: a caller whose
-//! documents have several vectors gives each vector a label and keeps the map from labels to documents.
+//! A search takes a vector and returns labels and distances. A *label* is a number that the caller assigns to
+//! each vector, as in hnswlib. It identifies a vector, not a document: a caller whose documents have several
+//! vectors assigns a label to each vector and keeps the map from labels to documents.
 
 mod batch;
 mod candidates;
@@ -37,12 +37,12 @@ pub use kernels::simd::{Cpu, Level};
 pub use snapshot::LoadError;
 pub use vector::{DIM_MAX, VectorError, VectorType, check, decode, encode};
 
-/// Smallest `m` of a graph.
+/// Minimum `m` of a graph.
 pub const M_MIN: usize = 2;
-/// Largest `m` of a graph.
+/// Maximum `m` of a graph.
 pub const M_MAX: usize = 512;
 
-/// The value that stands for "no slot" and "no label".
+/// The value that represents "no slot" and "no label".
 const NONE: u32 = u32::MAX;
 
 /// The distance function.
@@ -73,7 +73,7 @@ pub enum Algorithm {
 /// How the index represents vectors in memory, independently of the type they are given in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Quantization {
-    /// In their own type.
+    /// In the type of the vectors.
     #[default]
     None,
     /// 8-bit codes with an offset and a step per vector, plus 8-bit residuals. Graph traversal reads the
@@ -129,8 +129,8 @@ pub struct SearchParams<'a> {
 pub struct Stats {
     /// Vectors that searches can find.
     pub vectors: usize,
-    /// How many of them are still in the tail, which every search scans exactly because they are not linked
-    /// into the graph yet.
+    /// Number of these vectors that are still in the tail. They are not linked into the graph yet, so every search
+    /// scans them exactly.
     pub tail: usize,
     /// Removed vectors whose slots have not been reclaimed yet.
     pub removed: usize,

@@ -18,13 +18,13 @@ const LINE_WORDS: usize = LINE_BYTES / size_of::<u32>();
 #[derive(Debug)]
 pub(crate) struct Links {
     m: usize,
-    /// For each layer from 1 upwards, a bound: a slot is on the layer if its hash is below it.
+    /// For each layer from 1 upwards: a slot is on the layer if its hash is below the threshold.
     thresholds: Vec<u64>,
-    chunks: Chunks<Chunk>,
+    chunks: Chunks<LinkChunk>,
 }
 
 #[derive(Debug)]
-struct Chunk {
+struct LinkChunk {
     locks: Box<[Mutex<()>]>,
     lowest: Box<[AtomicU32]>,
     /// Index of the first word in `lowest` that starts a cache line.
@@ -68,26 +68,26 @@ impl Links {
 
     /// Prepares empty lists for a slot that is not linked yet.
     pub(crate) fn clear(&self, slot: u32) {
-        let place = slot as usize / CHUNK_SLOTS;
-        self.chunks.get_or_init(place, || self.chunk(place));
+        let chunk_index = slot as usize / CHUNK_SLOTS;
+        self.chunks.get_or_init(chunk_index, || self.new_chunk(chunk_index));
         for layer in 0..=self.level(slot) {
             self.set(slot, layer, &[]);
         }
     }
 
-    fn chunk(&self, place: usize) -> Chunk {
+    fn new_chunk(&self, chunk_index: usize) -> LinkChunk {
         let mut lists = 0;
         let first_upper = (0..CHUNK_SLOTS)
             .map(|at| {
                 let first = u16::try_from(lists).expect("a chunk has fewer than 2^16 upper lists");
-                lists += self.level((place * CHUNK_SLOTS + at) as u32);
+                lists += self.level((chunk_index * CHUNK_SLOTS + at) as u32);
                 first
             })
             .collect();
         let lowest: Box<[AtomicU32]> =
             (0..self.lowest_words() * CHUNK_SLOTS + LINE_WORDS - 1).map(|_| none()).collect();
         let misaligned = lowest.as_ptr().addr() % LINE_BYTES / size_of::<u32>();
-        Chunk {
+        LinkChunk {
             locks: (0..CHUNK_SLOTS).map(|_| Mutex::new(())).collect(),
             lowest,
             aligned: (LINE_WORDS - misaligned) % LINE_WORDS,
@@ -97,12 +97,12 @@ impl Links {
     }
 
     #[inline]
-    fn at(&self, slot: u32) -> (&Chunk, usize) {
+    fn at(&self, slot: u32) -> (&LinkChunk, usize) {
         let chunk = self.chunks.get(slot as usize / CHUNK_SLOTS);
         (chunk.expect("the lists of a linked slot are prepared"), slot as usize % CHUNK_SLOTS)
     }
 
-    /// Words from one list of layer 0 to the next: a whole number of cache lines.
+    /// Distance from one list of layer 0 to the next, in words: a whole number of cache lines.
     fn lowest_words(&self) -> usize {
         self.capacity(0).next_multiple_of(LINE_WORDS)
     }
@@ -153,7 +153,7 @@ impl Links {
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        let chunk = |chunk: &Chunk| {
+        let chunk = |chunk: &LinkChunk| {
             size_of_val(&*chunk.locks)
                 + size_of_val(&*chunk.lowest)
                 + size_of_val(&*chunk.first_upper)

@@ -1,4 +1,4 @@
-//! Per-slot metadata besides rows and links.
+//! Metadata of each slot.
 
 use kernels::arena::{CHUNK_SLOTS, Chunks};
 
@@ -15,7 +15,7 @@ const LIVE_WORDS: usize = CHUNK_SLOTS.div_ceil(WORD_BITS);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum SlotState {
-    /// Holds no vector.
+    /// The slot has no vector.
     Empty,
     /// In the tail, waiting to be linked.
     Pending,
@@ -32,12 +32,12 @@ pub(crate) enum SlotState {
 /// single epoch, so a reader sees either the old vector or the new one.
 #[derive(Debug)]
 pub(crate) struct Nodes {
-    chunks: Chunks<Chunk>,
+    chunks: Chunks<NodeChunk>,
     scaled: bool,
 }
 
 #[derive(Debug)]
-struct Chunk {
+struct NodeChunk {
     label: [AtomicU32; CHUNK_SLOTS],
     inserted_at: [AtomicU64; CHUNK_SLOTS],
     deleted_at: [AtomicU64; CHUNK_SLOTS],
@@ -60,7 +60,7 @@ impl Nodes {
     /// Initialises the metadata of a claimed slot. The slot is invisible until [`Nodes::mark_inserted`].
     pub(crate) fn init(&self, slot: u32, label: u32, scale: f32, state: SlotState) {
         let scales = if self.scaled { CHUNK_SLOTS } else { 0 };
-        let chunk = self.chunks.get_or_init(slot as usize / CHUNK_SLOTS, || Chunk {
+        let chunk = self.chunks.get_or_init(slot as usize / CHUNK_SLOTS, || NodeChunk {
             label: std::array::from_fn(|_| AtomicU32::new(NONE)),
             inserted_at: std::array::from_fn(|_| AtomicU64::new(NEVER)),
             deleted_at: std::array::from_fn(|_| AtomicU64::new(0)),
@@ -80,7 +80,7 @@ impl Nodes {
     }
 
     #[inline]
-    fn at(&self, slot: u32) -> (&Chunk, usize) {
+    fn at(&self, slot: u32) -> (&NodeChunk, usize) {
         let chunk = self.chunks.get(slot as usize / CHUNK_SLOTS);
         (chunk.expect("the chunk of a slot in use is initialised"), slot as usize % CHUNK_SLOTS)
     }
@@ -172,14 +172,14 @@ impl Nodes {
         word.fetch_or(bit, Release);
     }
 
-    /// A predicate on slots: whether they were inserted at or before `epoch`. Chunks without later insertions are
-    /// recognised by `last_insertion`, which saves the cache miss of looking up the epoch of the slot.
+    /// A predicate on slots: whether they were inserted at or before `epoch`. For chunks without later insertions,
+    /// `last_insertion` saves the cache miss of looking up the epoch of the slot.
     pub(crate) fn inserted_by(&self, epoch: u64) -> impl FnMut(u32) -> bool {
-        let (mut place, mut chunk) = (usize::MAX, None);
+        let (mut chunk_index, mut chunk) = (usize::MAX, None);
         move |slot| {
-            if slot as usize / CHUNK_SLOTS != place {
-                place = slot as usize / CHUNK_SLOTS;
-                chunk = self.chunks.get(place);
+            if slot as usize / CHUNK_SLOTS != chunk_index {
+                chunk_index = slot as usize / CHUNK_SLOTS;
+                chunk = self.chunks.get(chunk_index);
             }
             let chunk = chunk.expect("the chunk of a slot in use is initialised");
             // Loaded again for every slot: a reader that found the slot sees its insertion here.

@@ -18,7 +18,7 @@ const EF: usize = 200;
 /// A pass begins when this fraction (1 / n) of the vectors was linked since the last pass began, so refinement costs
 /// at most n searches per linked vector.
 const PASS_SHARE: usize = 8;
-/// A pass begins only if at least this many vectors were linked since.
+/// A pass begins only if at least this many vectors were linked since the last pass began.
 const PASS_MIN: usize = if cfg!(feature = "shuttle") { 1 } else { 256 };
 
 /// A pass over all slots that existed when it began.
@@ -46,7 +46,7 @@ impl Index {
         let nodes = &self.vectors.nodes;
         let mut refined = 0;
         while refined < max && pass.next < pass.end {
-            // As for an insertion: waiting for insertions includes refinement.
+            // Held as by an insertion, because waiting for insertions must also wait for refinement.
             let _insertion = graph.insertions.read();
             if nodes.state(pass.next) == SlotState::Linked && nodes.is_live(pass.next) {
                 graph.refine(&self.vectors, pass.next);
@@ -95,9 +95,9 @@ impl Graph {
             batch.score(&mut scratch.query);
             candidates.extend(batch.scored().map(|(slot, distance)| (distance, slot)));
             candidates.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-            let chosen = select_neighbors(vectors, &guard, &candidates, self.links.capacity(0));
-            self.links.set(slot, 0, &chosen);
-            chosen.into_iter().filter(|link| !before.contains(link)).collect()
+            let selected = select_neighbors(vectors, &guard, &candidates, self.links.capacity(0));
+            self.links.set(slot, 0, &selected);
+            selected.into_iter().filter(|link| !before.contains(link)).collect()
         });
         for link in added {
             self.add_reverse_link(vectors, &guard, link, slot, 0);

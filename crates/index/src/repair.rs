@@ -7,7 +7,7 @@ use crate::scratch::{self, Scratch, SlotSet, VisitedSet};
 use crate::select::select_neighbors;
 use crate::vectors::Vectors;
 
-/// Number of replacement candidates beyond which a repaired list does not get any better.
+/// Maximum number of replacement candidates. More do not improve the repaired list.
 const REPLACEMENTS_MAX: usize = 128;
 /// A list is damaged if it has at most this many other links per link to a removed slot.
 const DAMAGED_SHARE: usize = 4;
@@ -31,31 +31,31 @@ impl LinkRepair<'_> {
                 graph.links.get(slot, layer).partition(|link| dead.contains(*link));
             let is_damaged = dead_links.len() * DAMAGED_SHARE >= kept.len();
             visited.reset();
-            for &met in [slot].iter().chain(&dead_links).chain(&kept) {
-                visited.insert(met);
+            for &near in [slot].iter().chain(&dead_links).chain(&kept) {
+                visited.insert(near);
             }
             let mut replacements = self.replacements(visited, dead_links, layer);
             if is_damaged {
                 replacements.extend(self.neighbors_of_neighbors(visited, &kept, layer));
             }
             let candidates = sort_by_distance(vectors, guard, slot, [&kept[..], &replacements].concat());
-            let chosen = select_neighbors(vectors, guard, &candidates, graph.links.capacity(layer));
-            graph.links.set(slot, layer, &chosen);
-            let added: Vec<u32> = chosen.into_iter().filter(|link| !kept.contains(link)).collect();
+            let selected = select_neighbors(vectors, guard, &candidates, graph.links.capacity(layer));
+            graph.links.set(slot, layer, &selected);
+            let added: Vec<u32> = selected.into_iter().filter(|link| !kept.contains(link)).collect();
             (is_damaged, added)
         });
         for link in added {
             if is_damaged {
                 graph.add_reverse_link(vectors, guard, link, slot, layer);
             } else {
-                // Selecting the neighbours of a full list again costs more than one link is worth.
-                graph.add_link_if_room(link, slot, layer);
+                // Selecting the links of a full list again is too expensive for a single link.
+                graph.add_link_unless_full(link, slot, layer);
             }
         }
     }
 
-    /// Candidates to replace links to removed slots: the live slots that these link to, if need be through further
-    /// removed slots.
+    /// Candidates to replace links to removed slots: the live slots to which the removed slots link, directly or
+    /// through further removed slots.
     fn replacements(&self, visited: &mut VisitedSet, mut dead_links: Vec<u32>, layer: usize) -> Vec<u32> {
         let mut replacements = Vec::new();
         let mut at = 0;

@@ -15,7 +15,7 @@ pub(crate) struct Scratch {
     pub(crate) candidates: Candidates,
     /// Neighbours of the current node that the filter excludes.
     pub(crate) filtered_out: Vec<u32>,
-    /// Allowed neighbours of one of those.
+    /// Allowed neighbours of one slot in `filtered_out`.
     pub(crate) two_hop: Vec<u32>,
     pub(crate) allowed: SlotSet,
 }

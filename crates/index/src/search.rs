@@ -9,8 +9,8 @@ use crate::scratch::{self, Scratch};
 use crate::top_k::{TopK, by_distance};
 use crate::{Index, Neighbor, SearchParams};
 
-/// Rows that a scan scores together.
-const BATCH: usize = 32;
+/// Number of rows that a scan scores together.
+const SCAN_BATCH: usize = 32;
 /// A filtered search scans the allowed rows if there are at most this many per candidate that a graph search
 /// would keep. The scan then costs no more than a filtered graph search, and less than three times an unfiltered
 /// one (measured on sentence embeddings).
@@ -137,7 +137,7 @@ impl Index {
             batch.score(&mut scratch.query);
             batch.scored().for_each(|(slot, distance)| best.push(slot, distance));
         });
-        // Here a slot stands in the place of the label.
+        // Slots were pushed as labels.
         let best = best.into_sorted().into_iter().map(|found| found.label);
         self.nearest_exact(guard, scratch, best, k)
     }
@@ -166,16 +166,16 @@ impl Index {
     }
 }
 
-/// Calls `each` with the slots, [`BATCH`] at a time.
+/// Calls `score` with the slots, [`SCAN_BATCH`] at a time.
 fn for_each_batch<'a>(
     slots: impl Iterator<Item = u32>,
     mut batch: ScoreBatch<'a>,
-    mut each: impl FnMut(&mut ScoreBatch<'a>),
+    mut score: impl FnMut(&mut ScoreBatch<'a>),
 ) {
     let mut slots = slots.peekable();
     while slots.peek().is_some() {
         batch.clear();
-        slots.by_ref().take(BATCH).for_each(|slot| batch.add(slot));
-        each(&mut batch);
+        slots.by_ref().take(SCAN_BATCH).for_each(|slot| batch.add(slot));
+        score(&mut batch);
     }
 }

@@ -10,12 +10,12 @@ use crate::vectors::Vectors;
 /// if it is nearer to the node than to every neighbour kept before it (Malkov and Yashunin 2016, algorithm 4,
 /// without extending the candidates; as in hnswlib).
 ///
-/// Of several copies of one vector only the first is kept; the others fill the places left at the end. Otherwise
-/// copies could fill the list of another copy and disconnect it from the rest of the graph.
+/// Of several copies of one vector only the first is kept; the others are added at the end if there is space.
+/// Otherwise copies could fill the list of another copy and disconnect it from the rest of the graph.
 ///
 /// Candidates are compared with a kept neighbour in the same way as with the node: the neighbour is the query, the
-/// candidates are rows. Whatever the rounding of rows, a neighbour that is a copy of the node is therefore exactly
-/// as far from each candidate as the node, and drops none.
+/// candidates are rows. However rows are rounded, a neighbour that is a copy of the node is therefore exactly as far
+/// from each candidate as the node, and excludes none of them.
 pub(crate) fn select_neighbors(
     vectors: &Vectors,
     guard: &Guard<'_>,
@@ -38,7 +38,7 @@ pub(crate) fn select_neighbors(
         batch.clear();
         remaining.iter().for_each(|&(_, slot)| batch.add(slot));
         batch.score(&mut query);
-        // The batch may lack slots, but its order is that of the candidates.
+        // The batch may lack some of the candidates, but has the same order.
         let mut scored = batch.scored().peekable();
         remaining.retain(|&(distance, slot)| {
             let Some((_, between)) = scored.next_if(|&(scored, _)| scored == slot) else { return false };
@@ -49,7 +49,7 @@ pub(crate) fn select_neighbors(
             between >= distance && !is_copy
         });
     }
-    let room = count - kept.len();
-    kept.extend(copies.into_iter().take(room));
+    let space = count - kept.len();
+    kept.extend(copies.into_iter().take(space));
     kept
 }

@@ -103,7 +103,7 @@ impl Index {
     /// Writes a snapshot of the graph and the vectors. Searches and writes may continue. The snapshot includes every
     /// vector whose [`Index::upsert`] returned before this call, those in the tail as well. No slots are reclaimed
     /// in the meantime.
-    pub fn save(&self, to: &mut dyn Write) -> io::Result<()> {
+    pub fn save(&self, output: &mut dyn Write) -> io::Result<()> {
         let _reclaim_guard = self.reclaim_lock.lock();
         let nodes = &self.vectors.nodes;
         let guard = self.vectors.rows.pin();
@@ -155,11 +155,11 @@ impl Index {
                 }
             }
             if block.len() >= BLOCK_BYTES {
-                to.write_all(&block)?;
+                output.write_all(&block)?;
                 block.clear();
             }
         }
-        to.write_all(&block)
+        output.write_all(&block)
     }
 
     /// What a slot contains for a reader pinned at `epoch`.
@@ -176,11 +176,11 @@ impl Index {
         }
     }
 
-    /// Loads a snapshot. The caller is responsible for its integrity (a checksum around it), but a malformed snapshot
-    /// is an error, never a panic or an unbounded allocation. Reads exactly to the end of the snapshot.
-    pub fn load(from: &mut dyn Read, options: Options, cpu: Cpu) -> Result<Index, LoadError> {
+    /// Loads a snapshot. The caller protects it with a checksum; nevertheless, a malformed snapshot is an error, never
+    /// a panic or an unbounded allocation. Reads exactly to the end of the snapshot.
+    pub fn load(input: &mut dyn Read, options: Options, cpu: Cpu) -> Result<Index, LoadError> {
         let mut header = [0; HEADER_BYTES];
-        from.read_exact(&mut header)?;
+        input.read_exact(&mut header)?;
         if header[..8] != MAGIC {
             return Err(LoadError::Format);
         }
@@ -191,7 +191,7 @@ impl Index {
         let (slots, pending, entry) = (number(24), number(28), number(32));
         let index = Index::new(options, cpu);
         let mut contents = Vec::new();
-        for (slot, byte) in (0..).zip(read(from, slots as usize)?) {
+        for (slot, byte) in (0..).zip(read(input, slots as usize)?) {
             contents.push(match byte {
                 0 => SlotContent::Empty,
                 1 if index.graph.is_some() => SlotContent::Pending,
@@ -200,8 +200,8 @@ impl Index {
                 _ => return malformed(slot, "unknown slot content"),
             });
         }
-        let tail = read(from, pending as usize * 4)?;
-        index.load_records(from, &contents)?;
+        let tail = read(input, pending as usize * 4)?;
+        index.load_records(input, &contents)?;
         index.load_tail(&tail, &mut contents)?;
         index.load_entry(entry, &contents)?;
         if let Some(graph) = &index.graph {
@@ -210,7 +210,7 @@ impl Index {
         Ok(index)
     }
 
-    fn load_records(&self, from: &mut dyn Read, contents: &[SlotContent]) -> Result<(), LoadError> {
+    fn load_records(&self, input: &mut dyn Read, contents: &[SlotContent]) -> Result<(), LoadError> {
         let mut next = 0;
         while next < contents.len() {
             let (first, mut bytes) = (next, 0);
@@ -218,7 +218,7 @@ impl Index {
                 bytes += self.record_bytes(next as u32, contents[next]);
                 next += 1;
             }
-            let block = read(from, bytes)?;
+            let block = read(input, bytes)?;
             let mut rest = &block[..];
             for slot in first..next {
                 let record;
@@ -302,20 +302,20 @@ impl Index {
 
     fn load_vector(&self, slot: u32, kind: SlotContent) -> Result<(), LoadError> {
         let nodes = &self.vectors.nodes;
-        let mut taken = false;
+        let mut is_duplicate = false;
         self.vectors.rows.epochs().advance(|epoch| {
             nodes.mark_inserted(slot, epoch);
             if kind == SlotContent::Tombstone {
                 self.tombstone(slot, epoch);
                 return;
             }
-            taken = self.labels.replace(nodes.label(slot), slot) != NONE;
+            is_duplicate = self.labels.replace(nodes.label(slot), slot) != NONE;
             self.counters.vectors.fetch_add(1, Relaxed);
             if kind == SlotContent::Pending {
                 self.tail.push(slot, nodes);
             }
         });
-        if taken { malformed(slot, "another slot has the same label") } else { Ok(()) }
+        if is_duplicate { malformed(slot, "another slot has the same label") } else { Ok(()) }
     }
 
     fn load_tail(&self, tail: &[u8], contents: &mut [SlotContent]) -> Result<(), LoadError> {
@@ -323,7 +323,7 @@ impl Index {
             let slot = u32::from_le_bytes(slot);
             match contents.get_mut(slot as usize) {
                 Some(contents @ SlotContent::Pending) => {
-                    // The tail must not name the slot again.
+                    // Marks the slot as loaded: the tail must not name it again.
                     *contents = SlotContent::Empty;
                     self.load_vector(slot, SlotContent::Pending)?;
                 }
@@ -360,8 +360,8 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
 }
 
 /// Reads exactly `bytes` bytes, and allocates at most twice as much memory as there are bytes to read.
-fn read(from: &mut dyn Read, bytes: usize) -> io::Result<Vec<u8>> {
+fn read(input: &mut dyn Read, bytes: usize) -> io::Result<Vec<u8>> {
     let mut block = Vec::new();
-    from.take(bytes as u64).read_to_end(&mut block)?;
+    input.take(bytes as u64).read_to_end(&mut block)?;
     if block.len() < bytes { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(block) }
 }

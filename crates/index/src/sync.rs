@@ -1,4 +1,4 @@
-//! The locks and atomics of this crate: real ones, or those of the model checker.
+//! Locks and atomics: real ones, or those of a model checker.
 
 #[cfg(not(feature = "shuttle"))]
 pub(crate) use parking_lot::{Mutex, RwLock};

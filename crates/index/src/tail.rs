@@ -87,7 +87,7 @@ impl Tail {
             .filter(|&slot| nodes.state(slot) == SlotState::Pending)
     }
 
-    /// The insertion epoch of the oldest slot in the list. Slots inserted earlier have left it.
+    /// The insertion epoch of the oldest slot in the list. Slots inserted earlier are no longer in the list.
     pub(crate) fn oldest_insertion(&self, nodes: &Nodes) -> u64 {
         let _ends = self.ends.lock();
         let head = self.head.load(Acquire);

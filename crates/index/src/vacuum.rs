@@ -14,7 +14,7 @@ const PASS_SHARE: usize = 16;
 /// A pass begins only when at least this many vectors are removed.
 const PASS_MIN: usize = if cfg!(feature = "shuttle") { 1 } else { 32 };
 
-/// A pass over all slots that exist when it begins. It takes the slots that are removed by then out of the graph.
+/// A pass over all slots that exist when it begins. It unlinks the slots whose vectors have been removed by then.
 #[derive(Debug)]
 pub(crate) struct VacuumPass {
     removed: Vec<u32>,
@@ -24,7 +24,7 @@ pub(crate) struct VacuumPass {
     end: u32,
     /// The linked slots that the pass has visited.
     scanned: SlotSet,
-    /// The slots that one of these links to on layer 0.
+    /// The slots to which a slot in `scanned` links on layer 0.
     linked_to: SlotSet,
 }
 
@@ -68,16 +68,16 @@ impl Index {
         if pass.is_none() {
             *pass = self.begin_pass();
         }
-        if let (Some(graph), Some(running)) = (&self.graph, &mut *pass) {
-            slots_scanned = graph.repair_step(&self.vectors, running, max);
-            if running.next == running.end {
-                graph.relink_unreached(&self.vectors, running);
-                self.retire_slots(&running.removed);
+        if let (Some(graph), Some(current)) = (&self.graph, &mut *pass) {
+            slots_scanned = graph.repair_step(&self.vectors, current, max);
+            if current.next == current.end {
+                graph.relink_unreached(&self.vectors, current);
+                self.retire_slots(&current.removed);
                 *pass = None;
                 graph.wait_for_insertions();
             }
         }
-        // Includes slots retired by earlier steps that a reader was still using then.
+        // Includes slots that were retired by earlier steps while a reader was still using them.
         let reclaimed = self.vectors.rows.reclaim();
         self.counters.removed.fetch_sub(reclaimed, Relaxed);
         VacuumStep { slots_scanned, reclaimed }
@@ -89,10 +89,10 @@ impl Index {
         if let Some(graph) = &self.graph
             && self.needs_vacuum()
         {
-            // An insertion that was interrupted long ago would keep all slots removed since out of this pass.
+            // An insertion that has been in progress for long would exclude all slots removed since from this pass.
             graph.wait_for_insertions();
         }
-        // A search that started before a removal may still look for the vector.
+        // A search that started before a removal may still find the vector.
         let oldest = rows.epochs().oldest();
         let oldest_pending = self.tail.oldest_insertion(nodes);
         let is_ready = |slot: u32| {
@@ -155,7 +155,7 @@ impl Graph {
         drop(self.insertions.write());
     }
 
-    /// Continues a pass by up to `max` slots, and returns by how many. Links to removed slots are replaced by links
+    /// Continues a pass by up to `max` slots, and returns their number. Links to removed slots are replaced by links
     /// to the neighbours of those slots (FreshDiskANN, Singh et al. 2021, algorithm 4). At the end of the pass no
     /// link leads to a removed slot.
     fn repair_step(&self, vectors: &Vectors, pass: &mut VacuumPass, max: u32) -> usize {
@@ -179,7 +179,7 @@ impl Graph {
         slots_scanned as usize
     }
 
-    /// Links the slots that only removed slots linked to from their neighbours.
+    /// Adds links from their neighbours to the slots to which only removed slots linked.
     fn relink_unreached(&self, vectors: &Vectors, pass: &VacuumPass) {
         let guard = vectors.rows.pin();
         for slot in

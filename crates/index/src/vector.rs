@@ -5,10 +5,10 @@ use kernels::simd::distance::Element;
 
 use crate::Metric;
 
-/// Largest number of dimensions.
+/// Maximum number of dimensions.
 pub const DIM_MAX: usize = 4096;
 
-/// Largest squared length. The squared distance of two such vectors is at most four times as large, which still fits
+/// Maximum squared length. The squared distance of two such vectors is at most four times as large, which still fits
 /// into single precision.
 const SQUARED_LENGTH_MAX: f64 = f32::MAX as f64 / 4.0;
 
@@ -125,12 +125,12 @@ pub fn encode(values: &[f32], vector_type: VectorType) -> Vec<u8> {
     match vector_type {
         VectorType::Float32 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
         VectorType::Float16 => {
-            let (least, most) = (f16::MIN.to_f32(), f16::MAX.to_f32());
-            values.iter().flat_map(|v| f16::from_f32(v.clamp(least, most)).to_le_bytes()).collect()
+            let (min, max) = (f16::MIN.to_f32(), f16::MAX.to_f32());
+            values.iter().flat_map(|v| f16::from_f32(v.clamp(min, max)).to_le_bytes()).collect()
         }
         VectorType::Bfloat16 => {
-            let (least, most) = (bf16::MIN.to_f32(), bf16::MAX.to_f32());
-            values.iter().flat_map(|v| bf16::from_f32(v.clamp(least, most)).to_le_bytes()).collect()
+            let (min, max) = (bf16::MIN.to_f32(), bf16::MAX.to_f32());
+            values.iter().flat_map(|v| bf16::from_f32(v.clamp(min, max)).to_le_bytes()).collect()
         }
         // The cast saturates.
         VectorType::Int8 => values.iter().map(|v| (v.round() as i8).cast_unsigned()).collect(),

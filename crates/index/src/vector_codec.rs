@@ -17,7 +17,7 @@ const LENGTHS: std::ops::Range<f64> = 1e-15..1e15;
 /// nearest by codes (measured: .976 of them at 24 dimensions, all at 384).
 const CANCELLING_DIM_MIN: usize = 128;
 
-/// Encodes vectors as rows of one layout, and measures distances to them.
+/// Encodes vectors as rows of one layout, and computes distances to them.
 ///
 /// Under cosine, a FLOAT32 row is stored normalised. The other types would lose precision in a second rounding, so
 /// their rows are stored as given, with the inverse of their length (the *scale*). Quantised rows ([`codes`]) are
@@ -32,7 +32,7 @@ pub(crate) struct VectorCodec {
     cpu: Cpu,
 }
 
-/// A query in the form that the kernels take.
+/// A query in the form that the kernels require.
 #[derive(Debug, Default)]
 pub(crate) struct PreparedQuery {
     values: Vec<f32>,
@@ -45,7 +45,7 @@ pub(crate) struct PreparedQuery {
     codes: codes::CodeQuery,
 }
 
-/// Rows in the form that the kernels take; [`VectorCodec::push_row`] adds one.
+/// Rows in the form that the kernels require; [`VectorCodec::push_row`] adds one.
 #[derive(Debug, Default)]
 pub(crate) struct RowBatch<'a> {
     plain: Vec<&'a [u8]>,
@@ -87,8 +87,8 @@ impl VectorCodec {
         self.width.is_some()
     }
 
-    /// How many times as many extra candidates as with 8-bit codes a search rescores: the fewer dimensions there are,
-    /// the less the errors of 4-bit codes cancel out.
+    /// The number of extra candidates to rescore, relative to 8-bit codes. The errors of 4-bit codes cancel out less
+    /// in few dimensions, so more candidates are needed.
     pub(crate) fn rescore_factor(&self) -> usize {
         if self.width == Some(CodeWidth::Bits4) && self.dim < CANCELLING_DIM_MIN { 3 } else { 1 }
     }
@@ -135,7 +135,7 @@ impl VectorCodec {
         }
         let length = squared_length(vector).sqrt();
         let scaled_by = |factor: f64| vector.iter().map(|&v| (f64::from(v) * factor) as f32).collect();
-        let held: Vec<f32> = match self.vector_type {
+        let rescaled: Vec<f32> = match self.vector_type {
             VectorType::Float32 => scaled_by(1.0 / length),
             VectorType::Int8 if vector.iter().all(|&v| is_i8(v)) => vector.to_vec(),
             VectorType::Int8 => {
@@ -149,7 +149,7 @@ impl VectorCodec {
             VectorType::Bfloat16 if !LENGTHS.contains(&length) => scaled_by((-length.log2().round()).exp2()),
             VectorType::Float16 | VectorType::Bfloat16 => vector.to_vec(),
         };
-        let row = vector::encode(&held, self.vector_type);
+        let row = vector::encode(&rescaled, self.vector_type);
         let scale = self.scale(&row);
         (row, scale)
     }
@@ -157,15 +157,15 @@ impl VectorCodec {
     /// The vector that is encoded as codes: normalised under cosine, and rotated for 4-bit codes, which are so coarse
     /// that a few large values would leave the others without precision.
     fn normalized<'a>(&self, width: CodeWidth, vector: &'a [f32]) -> Cow<'a, [f32]> {
-        let mut held = Cow::Borrowed(vector);
+        let mut normalized = Cow::Borrowed(vector);
         if self.metric == Metric::Cosine {
             let inverse = 1.0 / squared_length(vector).sqrt();
-            held = vector.iter().map(|&v| (f64::from(v) * inverse) as f32).collect();
+            normalized = vector.iter().map(|&v| (f64::from(v) * inverse) as f32).collect();
         }
         if width == CodeWidth::Bits4 {
-            codes::rotate(self.cpu, held.to_mut());
+            codes::rotate(self.cpu, normalized.to_mut());
         }
-        held
+        normalized
     }
 
     /// The scale of a row.
@@ -184,7 +184,7 @@ impl VectorCodec {
             return codes::is_valid(width, codes::CodeRow::from_bytes(width, row));
         }
         // No branches in the loop, so that the compiler vectorises it.
-        let halves = |exponent: u16| {
+        let is_finite_16 = |exponent: u16| {
             let infinite = |b: &[u8; 2]| u16::from_le_bytes(*b) & exponent == exponent;
             !row.as_chunks().0.iter().fold(false, |any, b| any | infinite(b))
         };
@@ -193,8 +193,8 @@ impl VectorCodec {
                 let infinite = |b: &[u8; 4]| u32::from_le_bytes(*b) & 0x7f80_0000 == 0x7f80_0000;
                 !row.as_chunks().0.iter().fold(false, |any, b| any | infinite(b))
             }
-            VectorType::Float16 => halves(0x7c00),
-            VectorType::Bfloat16 => halves(0x7f80),
+            VectorType::Float16 => is_finite_16(0x7c00),
+            VectorType::Bfloat16 => is_finite_16(0x7f80),
             VectorType::Int8 => true,
         }
     }

@@ -6,13 +6,13 @@ use engine::{Expected, FieldKind, FieldSchema, Metric, Op, Quantization, Schema,
 
 use crate::{disks::SplitMix64, test_engine::*};
 
-/// Slots are allocated in chunks of 1,000: enough documents that one chunk is at most a tenth.
+/// Slots are allocated in chunks of 1,000, so a chunk is at most a tenth of this.
 const DOCUMENTS: u64 = 20_000;
 const QUERIES: u64 = 600;
 const GROUP: usize = 100;
 const ROUNDS: u64 = 10;
 const CHURN_DIM: usize = 32;
-/// Small compared with the collection.
+/// Small compared with the collection, so that most vectors are linked.
 const TAIL_MAX: usize = 100;
 const CLUSTERS: u64 = 60;
 
@@ -31,10 +31,10 @@ fn collection(quantization: Quantization) -> Schema {
 
 /// A vector near one of a few cluster centres.
 fn vector_near_cluster(number: u64) -> Vec<f32> {
-    let mut own = SplitMix64(number);
-    let mut place = SplitMix64(1_000_000 + own.next() % CLUSTERS);
+    let mut noise = SplitMix64(number);
+    let mut centre = SplitMix64(1_000_000 + noise.next() % CLUSTERS);
     let uniform = |random: &mut SplitMix64| (random.next() >> 40) as f32 / (1 << 23) as f32 - 1.0;
-    (0..CHURN_DIM).map(|_| uniform(&mut place) + 0.5 * uniform(&mut own)).collect()
+    (0..CHURN_DIM).map(|_| uniform(&mut centre) + 0.5 * uniform(&mut noise)).collect()
 }
 
 /// Writes documents by number, each with the vector of another number.
@@ -50,8 +50,8 @@ fn recall(test: &TestEngine) -> f64 {
     let found = (0..QUERIES).map(|number| {
         let target = vector_near_cluster(5_000_000 + number);
         let exact = test.keys(&query("docs", &target, 10).exact(true));
-        let walked = test.keys(&query("docs", &target, 10));
-        walked.iter().filter(|key| exact.contains(key)).count()
+        let found = test.keys(&query("docs", &target, 10));
+        found.iter().filter(|key| exact.contains(key)).count()
     });
     found.sum::<usize>() as f64 / (10 * QUERIES) as f64
 }
@@ -74,17 +74,17 @@ fn check_recall_after_churn(quantization: Quantization) {
     let mut random = SplitMix64(43);
     for round in 1..=ROUNDS {
         let half: Vec<u64> = live.keys().copied().filter(|_| random.next().is_multiple_of(2)).collect();
-        for some in half.chunks(GROUP) {
+        for group in half.chunks(GROUP) {
             let delete =
                 |number: &u64| Op::Delete { key: format!("doc:{number}").into(), expected: Expected::Any };
-            let deleted = test.engine().write(some.iter().map(delete).collect());
+            let deleted = test.engine().write(group.iter().map(delete).collect());
             assert!(deleted.iter().all(|deleted| deleted.as_ref().is_ok_and(|written| written.existed)));
-            let remaining = DOCUMENTS - some.len() as u64;
+            let remaining = DOCUMENTS - group.len() as u64;
             assert_eq!(test.engine().count("docs", None).unwrap(), remaining);
-            let again: BTreeMap<u64, u64> =
-                some.iter().map(|number| (*number, number + round * DOCUMENTS)).collect();
-            write(&test, &again);
-            live.extend(again);
+            let rewritten: BTreeMap<u64, u64> =
+                group.iter().map(|number| (*number, number + round * DOCUMENTS)).collect();
+            write(&test, &rewritten);
+            live.extend(rewritten);
         }
     }
     test.settle();
@@ -92,11 +92,13 @@ fn check_recall_after_churn(quantization: Quantization) {
     fresh.engine().create_collection("docs", collection(quantization)).unwrap();
     write(&fresh, &live);
     fresh.settle();
-    let (churned, made_anew) = (recall(&test), recall(&fresh));
+    let (recall, fresh_recall) = (recall(&test), recall(&fresh));
     let bytes = |test: &TestEngine| test.engine().collection("docs").unwrap().memory_bytes;
-    let (held, needed) = (bytes(&test), bytes(&fresh));
-    println!("{quantization:?}: recall {churned} and {made_anew} fresh, {held} bytes and {needed} fresh");
-    assert!(churned >= made_anew - 0.01, "{quantization:?}: {churned}, {made_anew} fresh");
+    let (bytes, fresh_bytes) = (bytes(&test), bytes(&fresh));
+    println!(
+        "{quantization:?}: recall {recall}, {bytes} bytes; fresh: recall {fresh_recall}, {fresh_bytes} bytes"
+    );
+    assert!(recall >= fresh_recall - 0.01, "{quantization:?}: recall {recall}, fresh {fresh_recall}");
     // Up to a sixteenth of the slots may hold removed vectors before a vacuum, and some more during it.
-    assert!(held as f64 <= needed as f64 * 1.1, "{quantization:?}: {held} bytes, {needed} fresh");
+    assert!(bytes as f64 <= fresh_bytes as f64 * 1.1, "{quantization:?}: {bytes} bytes, fresh {fresh_bytes}");
 }

@@ -6,8 +6,8 @@ use engine::{
 
 use crate::test_engine::*;
 
-/// Computes all missing vectors, as the service does in the background. Returns how many.
-fn embed_the_rest(engine: &Engine, collection: &str) -> usize {
+/// Computes all missing vectors, as the service does in the background. Returns their number.
+fn embed_missing(engine: &Engine, collection: &str) -> usize {
     let mut embedded = 0;
     loop {
         let missing = engine.unembedded(collection, 3).unwrap();
@@ -29,7 +29,7 @@ fn embed_the_rest(engine: &Engine, collection: &str) -> usize {
 }
 
 /// The vector that a model would compute for a text.
-fn of_text(text: &str) -> Vec<f32> {
+fn vector_of_text(text: &str) -> Vec<f32> {
     let version = engine::CollectionVersion { id: 0, version: 0 };
     let text = engine::TextToEmbed {
         collection: version,
@@ -62,12 +62,12 @@ fn a_new_collection_indexes_existing_documents() {
         info.last_failure.as_deref(),
         Some("document \"doc:bad year\", field \"year\": expected a finite number, found \"soon\"")
     );
-    for again in 0..2 {
+    for reopened in 0..2 {
         for number in [0, 255, 256, 699] {
             let vector = vector(number);
             assert_eq!(test.keys(&query("docs", &vector, 1)), [format!("doc:{number}")]);
         }
-        assert_eq!(test.engine().collection("docs").unwrap().failures, 2, "opened {again} times");
+        assert_eq!(test.engine().collection("docs").unwrap().failures, 2, "reopened {reopened} times");
         test.reopen();
     }
     test.put("doc:bad year", &[("year", b"2020")]);
@@ -92,22 +92,22 @@ fn reports_texts_to_embed_and_requires_their_vectors() {
     assert!(matches!(test.engine().validate(&bare), Err(WriteError::VectorsMissing { .. })));
     assert!(matches!(test.write(bare), Err(WriteError::VectorsMissing { .. })));
     test.write(embedded_put(test.engine(), "doc:1", values)).unwrap();
-    assert_eq!(test.keys(&query("docs", &of_text("Password reset it"), 1)), ["doc:1"]);
+    assert_eq!(test.keys(&query("docs", &vector_of_text("Password reset it"), 1)), ["doc:1"]);
     let stored = test.engine().vectors("docs", b"doc:1").unwrap();
     assert_eq!(stored.len(), 1);
     assert_eq!((stored[0].0.as_str(), stored[0].1.model), ("v", [9; 16]));
-    assert_eq!(stored[0].1.values, of_text("Password reset it"));
+    assert_eq!(stored[0].1.values, vector_of_text("Password reset it"));
 
     // A vector in the document needs no computed one and replaces it.
-    let own = blob(&vector(5));
-    let brought: &[(&str, &[u8])] = &[("title", b"Password"), ("v", &own)];
-    assert_eq!(test.engine().texts_to_embed(b"doc:1", &fields(brought)), []);
-    test.put("doc:1", brought);
+    let given = blob(&vector(5));
+    let with_vector: &[(&str, &[u8])] = &[("title", b"Password"), ("v", &given)];
+    assert_eq!(test.engine().texts_to_embed(b"doc:1", &fields(with_vector)), []);
+    test.put("doc:1", with_vector);
     assert_eq!(test.engine().vectors("docs", b"doc:1").unwrap(), []);
     let hit = test.engine().search(&query("docs", &vector(5), 1)).unwrap().hits.remove(0);
     assert!(hit.distance.unwrap().abs() < 1e-6);
 
-    // One too many, of the wrong dimension, or twice.
+    // A vector that is not needed, is given twice, or has the wrong dimension.
     let vectors_for = |values: &[(&str, &[u8])], vectors: Vec<ComputedVector>| {
         let Op::Put { key, fields, expires_at_ms, expected, .. } = put("doc:1", values) else {
             unreachable!()
@@ -115,7 +115,7 @@ fn reports_texts_to_embed_and_requires_their_vectors() {
         test.write(Op::Put { key, fields, expires_at_ms, expected, vectors }).unwrap_err()
     };
     let computed = embed(&texts[0]);
-    let error = vectors_for(brought, vec![computed.clone()]);
+    let error = vectors_for(with_vector, vec![computed.clone()]);
     assert!(matches!(error, WriteError::Invalid { ref field, .. } if field == "v"), "{error}");
     let error = vectors_for(values, vec![computed.clone(), computed.clone()]);
     assert!(matches!(error, WriteError::Invalid { .. }), "{error}");
@@ -150,12 +150,12 @@ fn existing_documents_are_embedded_later() {
     test.write(embedded_put(test.engine(), &text(&document.key), &[("title", b"newer")])).unwrap();
     assert!(matches!(test.write(late), Err(WriteError::Conflict { .. })));
 
-    assert_eq!(embed_the_rest(test.engine(), "docs"), 7);
+    assert_eq!(embed_missing(test.engine(), "docs"), 7);
     for _ in 0..2 {
         let info = test.engine().collection("docs").unwrap();
         assert_eq!((info.vectors, info.unembedded), (9, 0));
-        assert_eq!(test.keys(&query("docs", &of_text("newer"), 1)), [text(&document.key)]);
-        assert_eq!(test.keys(&query("docs", &of_text("t9"), 1)), ["doc:9"]);
+        assert_eq!(test.keys(&query("docs", &vector_of_text("newer"), 1)), [text(&document.key)]);
+        assert_eq!(test.keys(&query("docs", &vector_of_text("t9"), 1)), ["doc:9"]);
         test.crash();
     }
 }
@@ -163,9 +163,9 @@ fn existing_documents_are_embedded_later() {
 #[test]
 fn creating_a_collection_again_requires_an_equal_schema() {
     let test = TestEngine::new();
-    let made = test.engine().create_collection("docs", schema("doc:", hnsw(), Metric::L2)).unwrap();
-    let again = test.engine().create_collection("docs", schema("doc:", hnsw(), Metric::L2)).unwrap();
-    assert_eq!(made.version, again.version);
+    let created = test.engine().create_collection("docs", schema("doc:", hnsw(), Metric::L2)).unwrap();
+    let existing = test.engine().create_collection("docs", schema("doc:", hnsw(), Metric::L2)).unwrap();
+    assert_eq!(created.version, existing.version);
     let error = test.engine().create_collection("docs", schema("doc:", hnsw(), Metric::Ip)).unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -218,13 +218,13 @@ fn dropping_a_collection_keeps_or_deletes_its_documents() {
     let mut test = TestEngine::new();
     test.engine().create_collection("all", schema("", hnsw(), Metric::L2)).unwrap();
     for (prefix, documents) in [("keep:", DropMode::KeepDocuments), ("take:", DropMode::DeleteDocuments)] {
-        let made = test.engine().create_collection("docs", schema(prefix, hnsw(), Metric::L2)).unwrap();
+        let created = test.engine().create_collection("docs", schema(prefix, hnsw(), Metric::L2)).unwrap();
         let ops =
             (0..1100u64).map(|number| put(&format!("{prefix}{number}"), &[("v", &blob(&vector(number)))]));
         assert!(test.engine().write(ops.collect()).iter().all(Result::is_ok));
         test.engine().drop_collection("docs", documents).unwrap();
         assert!(matches!(test.engine().collection("docs"), Err(CollectionError::NotFound { .. })));
-        assert_eq!(made.version.version, 1);
+        assert_eq!(created.version.version, 1);
         for _ in 0..2 {
             let infos = test.engine().collections();
             assert_eq!(infos.len(), 1);
@@ -233,8 +233,8 @@ fn dropping_a_collection_keeps_or_deletes_its_documents() {
         }
     }
     // Its id is not assigned again.
-    let made = test.engine().create_collection("docs", schema("keep:", hnsw(), Metric::L2)).unwrap();
-    assert_eq!((made.version.id, made.documents), (4, 1100));
+    let created = test.engine().create_collection("docs", schema("keep:", hnsw(), Metric::L2)).unwrap();
+    assert_eq!((created.version.id, created.documents), (4, 1100));
 }
 
 fn with_colour(mut schema: Schema) -> Schema {
@@ -316,21 +316,21 @@ fn a_rebuilt_version_reuses_vectors_of_unchanged_embeddings() {
     assert_eq!(info.unembedded, 0);
     test.crash();
     test.engine().switch_collection("docs").unwrap();
-    assert_eq!(test.keys(&query("docs", &of_text("t7"), 1)), ["doc:7"]);
+    assert_eq!(test.keys(&query("docs", &vector_of_text("t7"), 1)), ["doc:7"]);
 
     // Another text has another vector, so these must be computed again.
     let mut titles_only = embedding_schema("doc:");
     titles_only.fields[4] = vector_field("v", hnsw(), Metric::Cosine, Some(&["title"]));
     let info = test.engine().rebuild_collection("docs", titles_only).unwrap();
     assert_eq!(info.unembedded, 20);
-    assert_eq!(embed_the_rest(test.engine(), "docs"), 20);
+    assert_eq!(embed_missing(test.engine(), "docs"), 20);
     // Writes contain vectors for both versions while both exist.
     let texts = test.engine().texts_to_embed(b"doc:x", &fields(&[("title", b"x")]));
     assert_eq!(texts.len(), 2);
     test.write(embedded_put(test.engine(), "doc:x", &[("title", b"x")])).unwrap();
     let info = test.engine().switch_collection("docs").unwrap();
     assert_eq!((info.documents, info.vectors, info.unembedded), (21, 21, 0));
-    assert_eq!(test.keys(&query("docs", &of_text("x"), 1)), ["doc:x"]);
+    assert_eq!(test.keys(&query("docs", &vector_of_text("x"), 1)), ["doc:x"]);
 }
 
 #[test]
@@ -389,15 +389,15 @@ fn a_computed_vector_is_rounded_to_its_stored_type() {
     test.engine().create_collection("docs", half.clone()).unwrap();
     test.write(embedded_put(test.engine(), "doc:1", &[("title", b"x")])).unwrap();
     let distance = |test: &TestEngine| {
-        test.engine().search(&query("docs", &of_text("x"), 1)).unwrap().hits[0].distance.unwrap()
+        test.engine().search(&query("docs", &vector_of_text("x"), 1)).unwrap().hits[0].distance.unwrap()
     };
     let before = distance(&test);
     assert!(before > 0.0 && before < 1e-4, "rounded to half precision: {before}");
     test.crash();
     assert_eq!(distance(&test), before);
 
-    // The vector has a direction, but loses it in half precision: rejected now, so that it cannot be lost when read
-    // again.
+    // The vector has a direction, but is all zeros in half precision. It is rejected when written, because it could
+    // not be read again.
     half.prefixes = vec![b"cos:".to_vec()];
     let engine::FieldKind::Vector(vector) = &mut half.fields[4].kind else { unreachable!() };
     vector.metric = Metric::Cosine;

@@ -12,13 +12,14 @@ use engine::{Expected, Metric, Op, Query, WriteError, WriteOutcome};
 
 use crate::test_engine::*;
 
-const PLACES: u64 = 24;
+const CENTRES: u64 = 24;
 const STABLE: u64 = 10;
-/// Graph searches that may miss a stable document: this many, and one in this many.
+/// Number of graph searches that may miss a stable document.
 const MISSED_MAX: u64 = 2;
+/// In addition, one graph search in this many may miss one.
 const MISSED_SHARE: u64 = 1_000;
 
-/// Stops the searchers when the writers end, successfully or not.
+/// Stops the searchers when it is dropped, also if a writer panics.
 struct StopOnDrop<'a>(&'a AtomicBool);
 
 impl Drop for StopOnDrop<'_> {
@@ -27,9 +28,9 @@ impl Drop for StopOnDrop<'_> {
     }
 }
 
-/// A vector close to this place's own and far from every other place's.
-fn near_place(place: u64, jitter: u64) -> Vec<f32> {
-    let mut near = vector(place);
+/// A vector close to the vector of this centre and far from those of all others.
+fn near_centre(centre: u64, jitter: u64) -> Vec<f32> {
+    let mut near = vector(centre);
     near[(jitter % DIM as u64) as usize] += 0.001 * (jitter % 5) as f32;
     near
 }
@@ -44,9 +45,9 @@ fn no_hit_is_a_wrong_document_and_stable_documents_are_found() {
     test.engine().create_collection("docs", schema("doc:", hnsw(), Metric::L2)).unwrap();
     for number in 0..STABLE {
         let v = blob(&vector(1_000 + number));
-        test.put(&format!("doc:stays:{number}"), &[("category", b"stays"), ("v", &v)]);
+        test.put(&format!("doc:stable:{number}"), &[("category", b"stable"), ("v", &v)]);
     }
-    let stays = test.filter("docs", "@category:{stays}");
+    let stable = test.filter("docs", "@category:{stable}");
     let even = test.filter("docs", "@category:{even}");
     let engine = test.engine();
     let writing = AtomicBool::new(true);
@@ -57,16 +58,16 @@ fn no_hit_is_a_wrong_document_and_stable_documents_are_found() {
                 let test = &test;
                 scope.spawn(move || {
                     for round in 0..250u64 {
-                        // Each writer has places of its own, whose keys come and go.
-                        let place = (round * 7 % (PLACES / 3)) * 3 + writer;
-                        let key = format!("doc:{place}");
+                        // Each writer writes and deletes documents at different centres.
+                        let centre = (round * 7 % (CENTRES / 3)) * 3 + writer;
+                        let key = format!("doc:{centre}");
                         let op = match round % 5 {
                             3 => Op::Delete { key: key.into(), expected: Expected::Any },
                             // Expires immediately after the write, which frees its ordinal for others.
-                            4 => put_until(&key, &[("v", &blob(&near_place(place, round)))], BEGIN_MS),
+                            4 => put_until(&key, &[("v", &blob(&near_centre(centre, round)))], BEGIN_MS),
                             _ => {
                                 let category = if round % 2 == 0 { b"even" } else { b"odd." };
-                                let v = blob(&near_place(place, round));
+                                let v = blob(&near_centre(centre, round));
                                 put(&key, &[("category", category), ("v", &v)])
                             }
                         };
@@ -77,30 +78,30 @@ fn no_hit_is_a_wrong_document_and_stable_documents_are_found() {
             .collect();
         let mut searchers = Vec::new();
         for searcher in 0..2u64 {
-            let (writing, stays, even) = (&writing, &stays, &even);
+            let (writing, stable, even) = (&writing, &stable, &even);
             let (searched, missed) = (&searched, &missed);
             searchers.push(scope.spawn(move || {
                 let mut round = searcher;
                 while writing.load(Ordering::Relaxed) {
                     round += 1;
-                    let place = round % PLACES;
-                    let target = vector(place);
+                    let centre = round % CENTRES;
+                    let target = vector(centre);
                     let found = engine.search(&query("docs", &target, 5)).unwrap();
                     for hit in &found.hits {
-                        let at_place = text(&hit.document.key) == format!("doc:{place}");
-                        assert_eq!((hit.distance.unwrap() < 0.01), at_place, "near {place}: {hit:?}");
+                        let is_at_centre = text(&hit.document.key) == format!("doc:{centre}");
+                        assert_eq!((hit.distance.unwrap() < 0.01), is_at_centre, "near {centre}: {hit:?}");
                     }
-                    let filtered = Query { filter: Some(stays), ..query("docs", &target, 100) };
+                    let filtered = Query { filter: Some(stable), ..query("docs", &target, 100) };
                     assert_eq!(engine.search(&filtered).unwrap().hits.len(), STABLE as usize);
                     let filtered = Query { filter: Some(even), ..query("docs", &target, 100) };
                     for hit in engine.search(&filtered).unwrap().hits {
                         assert_eq!(hit.document.field(b"category"), Some(&b"even"[..]), "{hit:?}");
                     }
-                    let stays = round % STABLE;
-                    let target = vector(1_000 + stays);
+                    let stable = round % STABLE;
+                    let target = vector(1_000 + stable);
                     let nearest = engine.search(&query("docs", &target, 1)).unwrap();
                     searched.fetch_add(1, Ordering::Relaxed);
-                    let is_missed = keys(&nearest) != [format!("doc:stays:{stays}")];
+                    let is_missed = keys(&nearest) != [format!("doc:stable:{stable}")];
                     missed.fetch_add(u64::from(is_missed), Ordering::Relaxed);
                 }
             }));
@@ -119,14 +120,14 @@ fn no_hit_is_a_wrong_document_and_stable_documents_are_found() {
         missed <= MISSED_MAX + searched / MISSED_SHARE,
         "{missed} of {searched} graph searches missed a stable document"
     );
-    // Few vectors wait at any time: full tails slowed the writers down.
+    // The tails are short, because full tails slowed the writers down.
     test.settle();
-    let begun = Instant::now();
-    while !(0..STABLE).all(|stays| {
-        let nearest = engine.search(&query("docs", &vector(1_000 + stays), 1)).unwrap();
-        keys(&nearest) == [format!("doc:stays:{stays}")]
+    let start = Instant::now();
+    while !(0..STABLE).all(|stable| {
+        let nearest = engine.search(&query("docs", &vector(1_000 + stable), 1)).unwrap();
+        keys(&nearest) == [format!("doc:stable:{stable}")]
     }) {
-        assert!(begun.elapsed() < Duration::from_secs(60), "a stable document is not found");
+        assert!(start.elapsed() < Duration::from_secs(60), "a stable document is not found");
         std::thread::yield_now();
     }
     let info = engine.collection("docs").unwrap();

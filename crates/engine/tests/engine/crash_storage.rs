@@ -21,29 +21,32 @@ pub(crate) struct SimulatedMachine {
 
 impl SimulatedMachine {
     pub(crate) fn with_fault(fault: Fault) -> SimulatedMachine {
-        SimulatedMachine::of(Disk::with_fault(fault), Files::default())
+        SimulatedMachine::from_parts(Disk::with_fault(fault), CrashingFiles::default())
     }
 
     /// The same disk without further faults.
     pub(crate) fn without_faults(&self) -> SimulatedMachine {
-        SimulatedMachine::of(Disk::with_bytes(self.disk.bytes()), self.storage.files.lock().unwrap().clone())
+        SimulatedMachine::from_parts(
+            Disk::with_bytes(self.disk.bytes()),
+            self.storage.files.lock().unwrap().clone(),
+        )
     }
 
     /// The state after a power loss at this moment.
     pub(crate) fn after_power_loss(&self, seed: u64) -> SimulatedMachine {
         let files = self.storage.files.lock().unwrap().after_power_loss(&mut SplitMix64(seed ^ 0x736e_6170));
-        SimulatedMachine::of(self.disk.after_power_loss(seed), files)
+        SimulatedMachine::from_parts(self.disk.after_power_loss(seed), files)
     }
 
     /// A machine with these files, all of them durable.
     pub(crate) fn with_files(store: Vec<u8>, snapshots: &BTreeMap<String, Vec<u8>>) -> SimulatedMachine {
-        let mut files = Files::default();
+        let mut files = CrashingFiles::default();
         for (number, (name, bytes)) in snapshots.iter().enumerate() {
             files.contents.push(Content { synced: bytes.len(), bytes: bytes.clone() });
             files.names.insert(name.clone(), number);
         }
         files.durable_names = files.names.clone();
-        SimulatedMachine::of(Disk::with_bytes(store), files)
+        SimulatedMachine::from_parts(Disk::with_bytes(store), files)
     }
 
     /// The current content of the snapshot files.
@@ -52,40 +55,40 @@ impl SimulatedMachine {
         files.names.iter().map(|(name, file)| (name.clone(), files.contents[*file].bytes.clone())).collect()
     }
 
-    fn of(disk: Disk, files: Files) -> SimulatedMachine {
+    fn from_parts(disk: Disk, files: CrashingFiles) -> SimulatedMachine {
         let storage = CrashingStorage { files: Arc::new(Mutex::new(files)), disk: disk.clone() };
         SimulatedMachine { disk, storage }
     }
 }
 
-/// Files in memory. What was not synced may be lost: contents sector by sector, names in the order of their changes.
+/// CrashingFiles in memory. What was not synced may be lost: contents sector by sector, names in the order of their changes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct CrashingStorage {
-    files: Arc<Mutex<Files>>,
+    files: Arc<Mutex<CrashingFiles>>,
     /// Counts calls and injects faults.
     disk: Disk,
 }
 
 #[derive(Clone, Debug, Default)]
-struct Files {
+struct CrashingFiles {
     /// By number.
     contents: Vec<Content>,
     names: BTreeMap<String, usize>,
     durable_names: BTreeMap<String, usize>,
-    /// Changes of names since the last sync.
-    renaming: Vec<NameChange>,
+    /// Changes of names since the last sync, in order.
+    unsynced_names: Vec<NameChange>,
 }
 
 #[derive(Clone, Debug, Default)]
 struct Content {
     bytes: Vec<u8>,
-    /// How many bytes are certain to survive.
+    /// Number of bytes that survive a power loss for certain.
     synced: usize,
 }
 
 #[derive(Clone, Debug)]
 enum NameChange {
-    Given { name: String, file: usize },
+    Created { name: String, file: usize },
     Renamed { from: String, to: String },
     Removed { name: String },
 }
@@ -93,7 +96,7 @@ enum NameChange {
 impl NameChange {
     fn apply(&self, names: &mut BTreeMap<String, usize>) {
         match self {
-            NameChange::Given { name, file } => {
+            NameChange::Created { name, file } => {
                 names.insert(name.clone(), *file);
             }
             NameChange::Renamed { from, to } => {
@@ -108,20 +111,20 @@ impl NameChange {
     }
 }
 
-impl Files {
-    fn name(&mut self, naming: NameChange) {
-        naming.apply(&mut self.names);
-        self.renaming.push(naming);
+impl CrashingFiles {
+    fn change_name(&mut self, change: NameChange) {
+        change.apply(&mut self.names);
+        self.unsynced_names.push(change);
     }
 
-    fn after_power_loss(&self, random: &mut SplitMix64) -> Files {
+    fn after_power_loss(&self, random: &mut SplitMix64) -> CrashingFiles {
         const SECTOR_BYTES: usize = 512;
         let mut names = self.durable_names.clone();
-        let kept = random.next() as usize % (self.renaming.len() + 1);
-        self.renaming[..kept].iter().for_each(|naming| naming.apply(&mut names));
+        let kept = random.next() as usize % (self.unsynced_names.len() + 1);
+        self.unsynced_names[..kept].iter().for_each(|change| change.apply(&mut names));
         let contents = self.contents.iter().map(|content| {
             let mut bytes = content.bytes.clone();
-            // The length may be there without the bytes, and the bytes in any order.
+            // The new length may survive without the bytes, and any of the sectors may survive.
             bytes.truncate(content.synced + random.next() as usize % (bytes.len() - content.synced + 1));
             for sector in bytes[content.synced..].chunks_mut(SECTOR_BYTES) {
                 if random.next().is_multiple_of(2) {
@@ -130,7 +133,12 @@ impl Files {
             }
             Content { synced: bytes.len(), bytes }
         });
-        Files { contents: contents.collect(), durable_names: names.clone(), names, renaming: Vec::new() }
+        CrashingFiles {
+            contents: contents.collect(),
+            durable_names: names.clone(),
+            names,
+            unsynced_names: Vec::new(),
+        }
     }
 }
 
@@ -159,13 +167,16 @@ impl FileStorage for CrashingStorage {
         let mut files = self.files.lock().unwrap();
         let file = files.contents.len();
         files.contents.push(Content::default());
-        files.name(NameChange::Given { name: name.to_owned(), file });
+        files.change_name(NameChange::Created { name: name.to_owned(), file });
         Ok(Box::new(CrashingFile { storage: self.clone(), file }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         self.call()?;
-        self.files.lock().unwrap().name(NameChange::Renamed { from: from.to_owned(), to: to.to_owned() });
+        self.files
+            .lock()
+            .unwrap()
+            .change_name(NameChange::Renamed { from: from.to_owned(), to: to.to_owned() });
         Ok(())
     }
 
@@ -175,7 +186,7 @@ impl FileStorage for CrashingStorage {
         if !files.names.contains_key(name) {
             return Err(ErrorKind::NotFound.into());
         }
-        files.name(NameChange::Removed { name: name.to_owned() });
+        files.change_name(NameChange::Removed { name: name.to_owned() });
         Ok(())
     }
 
@@ -183,7 +194,7 @@ impl FileStorage for CrashingStorage {
         self.call()?;
         let mut files = self.files.lock().unwrap();
         files.durable_names = files.names.clone();
-        files.renaming.clear();
+        files.unsynced_names.clear();
         Ok(())
     }
 }

@@ -78,9 +78,9 @@ fn a_rejected_write_does_not_affect_others_in_its_group() {
     ];
     for op in &ops {
         // `validate` rejects what a write rejects, with the same message.
-        let alone = test.engine().validate(op).map_err(|error| error.to_string());
+        let validated = test.engine().validate(op).map_err(|error| error.to_string());
         let written = test.write(op.clone()).map(|_| ()).map_err(|error| error.to_string());
-        assert_eq!(alone, written);
+        assert_eq!(validated, written);
     }
     let results: Vec<Result<(), String>> = test
         .engine()
@@ -163,19 +163,19 @@ fn a_full_queue_is_reported_immediately() {
     entered.recv().unwrap();
     let many = || (0..4000).map(|number| put(&format!("doc:{number}"), &[])).collect::<Vec<Op>>();
     let (answer, answers) = mpsc::channel();
-    let mut taken = 0;
+    let mut accepted = 0;
     let rejected = loop {
         let answer = answer.clone();
         let done = Box::new(move |results: Vec<_>| answer.send(results.len()).unwrap());
         match test.engine().submit(many(), done) {
-            Ok(()) => taken += 1,
+            Ok(()) => accepted += 1,
             Err(full) => break full,
         }
     };
     assert_eq!(rejected.to_string(), "the write queue is full");
-    assert_eq!(taken, 2);
+    assert_eq!(accepted, 2);
     leave.send(()).unwrap();
-    for _ in 0..taken {
+    for _ in 0..accepted {
         assert_eq!(answers.recv().unwrap(), 4000);
     }
 }
@@ -198,7 +198,7 @@ fn a_closed_engine_serves_reads_and_rejects_writes() {
 #[test]
 fn a_panicking_callback_does_not_stop_other_writes() {
     let test = TestEngine::new();
-    test.engine().submit(vec![put("doc:1", &[])], Box::new(|_| panic!("on purpose"))).unwrap();
+    test.engine().submit(vec![put("doc:1", &[])], Box::new(|_| panic!("injected panic"))).unwrap();
     test.put("doc:2", &[]);
     assert!(test.engine().get(b"doc:1").unwrap().is_some());
     assert_eq!(test.engine().warnings(), ["the callback of a write panicked"]);
@@ -211,34 +211,35 @@ fn at_the_memory_limit_only_deletes_are_accepted() {
     let write = |test: &TestEngine, number: u64| {
         test.write(put(&format!("doc:{number}"), &[("v", &blob(&vector(number)))]))
     };
-    let mut taken = 0;
+    let mut accepted = 0;
     let rejected = loop {
-        match write(&test, taken) {
-            Ok(_) => taken += 1,
+        match write(&test, accepted) {
+            Ok(_) => accepted += 1,
             Err(error) => break error,
         }
-        assert!(taken < 1_000_000, "there is no limit");
+        assert!(accepted < 1_000_000, "there is no limit");
     };
     assert!(matches!(rejected, WriteError::Memory { .. }), "{rejected}");
     assert!(rejected.to_string().contains("memory_max_mib"), "{rejected}");
-    let held = test.engine().collection("docs").unwrap().memory_bytes;
-    assert!((1 << 20..3 << 19).contains(&held), "{held} bytes are held");
+    let bytes_before = test.engine().collection("docs").unwrap().memory_bytes;
+    assert!((1 << 20..3 << 19).contains(&bytes_before), "{bytes_before} bytes");
     assert_eq!(test.keys(&query("docs", &vector(0), 1)), ["doc:0"], "reads continue");
-    assert_eq!(test.engine().count("docs", None).unwrap(), taken);
-    // Deletes take no memory, and what they free can be reused any number of times. Some of it is not vacuumed yet.
+    assert_eq!(test.engine().count("docs", None).unwrap(), accepted);
+    // Deletes need no memory. Most of the memory that they free can be reused at once, the rest after a vacuum.
     for round in 1..=2 {
         let count = test.engine().count("docs", None).unwrap();
-        for number in 0..taken / 2 {
+        for number in 0..accepted / 2 {
             test.delete(&format!("doc:{number}"));
         }
         assert!(test.engine().count("docs", None).unwrap() < count);
-        let again = (0..taken / 2).take_while(|number| write(&test, *number).is_ok()).count() as u64;
-        assert!(again * 10 >= taken / 2 * 9, "{again} of {} were reused, round {round}", taken / 2);
+        let deleted = accepted / 2;
+        let rewritten = (0..deleted).take_while(|number| write(&test, *number).is_ok()).count() as u64;
+        assert!(rewritten * 10 >= deleted * 9, "{rewritten} of {deleted} were rewritten, round {round}");
     }
-    let held_now = test.engine().collection("docs").unwrap().memory_bytes;
-    assert!(held_now < 2 * held, "{held} bytes were held, {held_now} now");
+    let bytes = test.engine().collection("docs").unwrap().memory_bytes;
+    assert!(bytes < 2 * bytes_before, "{bytes_before} bytes before, {bytes} now");
     // The limit is higher after the next start.
     test.options.memory_max_bytes = 0;
     test.reopen();
-    write(&test, taken).unwrap();
+    write(&test, accepted).unwrap();
 }

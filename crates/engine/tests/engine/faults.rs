@@ -1,5 +1,5 @@
-//! Power fails, or one disk call fails, at any moment of several sessions: no acknowledged write is lost, no other
-//! write is half there, and searches find nothing that the store does not hold.
+//! Power fails, or one disk call fails, at any moment of several sessions: no acknowledged write is lost, no write is
+//! partly applied, and searches find only documents that the store contains.
 //!
 //! `FAULT_SEEDS=10000 cargo test --release -p engine --test engine power_is_lost -- --nocapture` is the long run.
 
@@ -29,7 +29,7 @@ struct AcknowledgedWrites {
 
 pub(crate) fn options() -> Options {
     Options {
-        data_dir: "(a machine given by the test)".into(),
+        data_dir: "(a simulated machine)".into(),
         cpu: Cpu::detect(),
         clock: Arc::new(SystemClock),
         cache_bytes: 1 << 20,
@@ -50,7 +50,7 @@ fn open(machine: &SimulatedMachine) -> Result<Engine, engine::OpenError> {
 
 /// Runs until the end, or until the disk fails.
 fn run_workload(machine: &SimulatedMachine, random: &mut SplitMix64) -> AcknowledgedWrites {
-    let mut ledger = AcknowledgedWrites::default();
+    let mut writes = AcknowledgedWrites::default();
     for session in 0..SESSIONS {
         let Ok(engine) = open(machine) else { break };
         let failed = machine.disk.syncs_failed();
@@ -60,28 +60,28 @@ fn run_workload(machine: &SimulatedMachine, random: &mut SplitMix64) -> Acknowle
         for _ in 0..GROUPS {
             let mut submitted = BTreeMap::new();
             for _ in 0..GROUP {
-                let state = (!random.next().is_multiple_of(4)).then(|| {
-                    ledger.versions += 1;
-                    ledger.versions
+                let content = (!random.next().is_multiple_of(4)).then(|| {
+                    writes.versions += 1;
+                    writes.versions
                 });
-                submitted.insert(random.next() % KEYS, state);
+                submitted.insert(random.next() % KEYS, content);
             }
-            let ops = submitted.iter().map(|(number, state)| op(*number, *state));
+            let ops = submitted.iter().map(|(number, content)| op(*number, *content));
             let results = engine.write(ops.collect());
-            for ((number, state), result) in submitted.into_iter().zip(results) {
+            for ((number, content), result) in submitted.into_iter().zip(results) {
                 match result {
                     Ok(_) => {
                         assert_eq!(machine.disk.syncs_failed(), failed, "acknowledged after a failed sync");
-                        ledger.acknowledged.insert(number, state);
-                        ledger.uncertain.remove(&number);
+                        writes.acknowledged.insert(number, content);
+                        writes.uncertain.remove(&number);
                     }
-                    Err(_) => ledger.uncertain.entry(number).or_default().push(state),
+                    Err(_) => writes.uncertain.entry(number).or_default().push(content),
                 }
             }
         }
         engine.close();
     }
-    ledger
+    writes
 }
 
 impl AcknowledgedWrites {
@@ -94,14 +94,14 @@ impl AcknowledgedWrites {
         };
         let mut live = BTreeMap::new();
         for number in 0..KEYS {
-            let is = version(&engine, number, how);
+            let found = version(&engine, number, how);
             let acknowledged = self.acknowledged.get(&number).copied().flatten();
-            let uncertain = self.uncertain.get(&number).is_some_and(|states| states.contains(&is));
+            let uncertain = self.uncertain.get(&number).is_some_and(|contents| contents.contains(&found));
             assert!(
-                is == acknowledged || uncertain,
-                "{how}: document {number} is {is:?}, acknowledged was {acknowledged:?}"
+                found == acknowledged || uncertain,
+                "{how}: document {number} has version {found:?}, acknowledged was {acknowledged:?}"
             );
-            live.extend(is.map(|version| (number, version)));
+            live.extend(found.map(|version| (number, version)));
         }
         assert_eq!(info.documents, live.len() as u64, "{how}: {:?}", engine.warnings());
         for near in 0..3 {
@@ -125,12 +125,10 @@ fn power_is_lost_at_any_moment() {
         let mut random = SplitMix64(seed);
         let call = 1 + random.next() % calls;
         let machine = SimulatedMachine::with_fault(Fault::From { call });
-        let ledger = run_workload(&machine, &mut random);
-        ledger.check(&machine.after_power_loss(seed), &format!("seed {seed}, power lost at call {call}"));
+        let writes = run_workload(&machine, &mut random);
+        writes.check(&machine.after_power_loss(seed), &format!("seed {seed}, power lost at call {call}"));
     }
-    println!(
-        "{seeds} losses of power among some {calls} calls to the disk, seeds 1 to {seeds}: nothing lost"
-    );
+    println!("{seeds} power losses among about {calls} calls to the disk, seeds 1 to {seeds}: nothing lost");
 }
 
 #[test]
@@ -138,12 +136,12 @@ fn any_disk_call_may_fail() {
     let mut call = 1;
     loop {
         let machine = SimulatedMachine::with_fault(Fault::Once { call });
-        let ledger = run_workload(&machine, &mut SplitMix64(call));
+        let writes = run_workload(&machine, &mut SplitMix64(call));
         if machine.disk.calls() < call {
             break;
         }
-        ledger.check(&machine.without_faults(), &format!("call {call} failed"));
-        ledger.check(&machine.after_power_loss(call), &format!("call {call} failed, then power was lost"));
+        writes.check(&machine.without_faults(), &format!("call {call} failed"));
+        writes.check(&machine.after_power_loss(call), &format!("call {call} failed, then power was lost"));
         call += 1;
     }
     println!("each of {} calls to the disk failed once: nothing lost", call - 1);

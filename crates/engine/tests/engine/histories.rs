@@ -2,7 +2,7 @@
 //! dropped, the clock jumps, documents expire.
 //!
 //! `PROPTEST_CASES=100000 cargo test --release -p engine --test engine histories` is the long run. The seed is fixed;
-//! a failed case is kept, shrunk, in `histories.regressions` and runs first.
+//! a failed case is saved, shrunk, in `histories.regressions` and runs first.
 
 use std::{cell::Cell, collections::BTreeMap, sync::Arc};
 
@@ -25,7 +25,7 @@ const DAY_MS: u64 = 24 * HOUR_MS;
 const YEAR_MS: u64 = 365 * DAY_MS;
 const EXPIRIES_MS: [u64; 5] = [1, 40, 12 * HOUR_MS, 36 * HOUR_MS, 20 * YEAR_MS];
 const SEED: u64 = 4141;
-/// Searches of a graph under constant churn may miss a document in this share of cases.
+/// Share of the graph searches that may miss a document, because the graph changes constantly.
 const MISSED_MAX: f64 = 0.001;
 /// Tolerance between two ways of computing a distance.
 const DISTANCE_TOLERANCE: f64 = 1e-5;
@@ -45,17 +45,17 @@ enum Action {
         k: usize,
         filter: usize,
     },
-    Forward {
+    ClockForward {
         ms: u64,
     },
-    /// Expired documents are purged first: whether they would reappear is unspecified.
-    BackADay,
-    Reap,
+    /// Sets the clock back by a day and purges the documents that have expired by then.
+    ClockBack,
+    PurgeExpired,
     Create {
-        how: usize,
+        configuration: usize,
     },
     Rebuild {
-        how: usize,
+        configuration: usize,
     },
     Switch,
     Drop {
@@ -64,7 +64,7 @@ enum Action {
     Reopen {
         with_snapshots: bool,
     },
-    /// Power is lost: now, or after this many disk calls of a write.
+    /// Loses power now, or after this many disk calls of a write.
     Crash {
         seed: u64,
         during: Option<(Put, u64)>,
@@ -77,15 +77,14 @@ struct Put {
     has_vector: bool,
     category: u8,
     year: Option<i32>,
-    ends_in: Option<usize>,
+    expiry: Option<usize>,
 }
 
 fn put() -> impl Strategy<Value = Put> {
-    let ends_in = prop::option::weighted(0.3, 0..EXPIRIES_MS.len());
+    let expiry = prop::option::weighted(0.3, 0..EXPIRIES_MS.len());
     let year = prop::option::of(0..5);
-    (0..KEYS, prop::bool::weighted(0.9), 0..4u8, year, ends_in).prop_map(
-        |(key, has_vector, category, year, ends_in)| Put { key, has_vector, category, year, ends_in },
-    )
+    (0..KEYS, prop::bool::weighted(0.9), 0..4u8, year, expiry)
+        .prop_map(|(key, has_vector, category, year, expiry)| Put { key, has_vector, category, year, expiry })
 }
 
 fn action() -> impl Strategy<Value = Action> {
@@ -95,11 +94,11 @@ fn action() -> impl Strategy<Value = Action> {
         14 => (0..KEYS).prop_map(|key| Action::Delete { key }),
         24 => (0..1000u64, 1..20usize, 0..FILTERS.len())
             .prop_map(|(near, k, filter)| Action::Search { near, k, filter }),
-        4 => prop::sample::select(vec![1, 30, DAY_MS, 10 * YEAR_MS]).prop_map(|ms| Action::Forward { ms }),
-        2 => Just(Action::BackADay),
-        2 => Just(Action::Reap),
-        2 => (0..4usize).prop_map(|how| Action::Create { how }),
-        2 => (0..4usize).prop_map(|how| Action::Rebuild { how }),
+        4 => prop::sample::select(vec![1, 30, DAY_MS, 10 * YEAR_MS]).prop_map(|ms| Action::ClockForward { ms }),
+        2 => Just(Action::ClockBack),
+        2 => Just(Action::PurgeExpired),
+        2 => (0..4usize).prop_map(|configuration| Action::Create { configuration }),
+        2 => (0..4usize).prop_map(|configuration| Action::Rebuild { configuration }),
         2 => Just(Action::Switch),
         1 => prop::bool::weighted(0.2).prop_map(|documents| Action::Drop { documents }),
         1 => any::<bool>().prop_map(|with_snapshots| Action::Reopen { with_snapshots }),
@@ -115,8 +114,8 @@ const CONFIGURATIONS: [(fn() -> Algorithm, Metric); 4] = [
     (|| Algorithm::Flat, Metric::Cosine),
 ];
 
-fn schema_of(how: usize) -> Schema {
-    let (algorithm, metric) = CONFIGURATIONS[how];
+fn schema_of(configuration: usize) -> Schema {
+    let (algorithm, metric) = CONFIGURATIONS[configuration];
     schema("doc:", algorithm(), metric)
 }
 
@@ -176,29 +175,29 @@ impl HistoryRunner {
         self.engine.as_ref().expect("the engine is open")
     }
 
-    /// Writes. Returns also what the key holds unless the write is rejected.
+    /// Writes a document. Also returns the document that the key then has, unless the write is rejected.
     fn put(&mut self, put: &Put) -> (Result<(), TestCaseError>, ModelDocument) {
         self.model.writes += 1;
         let vector = put.has_vector.then(|| vector(self.model.writes));
         let mut fields = vec![field("category", format!("C{} , all", put.category).as_bytes())];
         fields.extend(put.year.map(|year| field("year", year.to_string().as_bytes())));
         fields.extend(vector.as_ref().map(|vector| field("v", &blob(vector))));
-        let end_ms = put.ends_in.map(|ends_in| self.model.now_ms + EXPIRIES_MS[ends_in]);
+        let expires_at_ms = put.expiry.map(|expiry| self.model.now_ms + EXPIRIES_MS[expiry]);
         let old = self.model.live().get(&put.key).cloned();
         let written = self.engine().write(vec![Op::Put {
             key: name(put.key).into(),
             fields,
-            expires_at_ms: end_ms,
+            expires_at_ms,
             vectors: Vec::new(),
             expected: old.as_ref().map_or(Expected::Absent, |old| Expected::Seq(old.seq)),
         }]);
-        let born = old.as_ref().map_or(self.model.writes, |old| old.born);
-        let mut known =
-            ModelDocument { born, seq: 0, vector, category: put.category, year: put.year, end_ms };
+        let created = old.as_ref().map_or(self.model.writes, |old| old.created);
+        let mut document =
+            ModelDocument { created, seq: 0, vector, category: put.category, year: put.year, expires_at_ms };
         let outcome = match &written[0] {
             Ok(written) => {
-                known.seq = written.seq;
-                self.model.documents.insert(put.key, known.clone());
+                document.seq = written.seq;
+                self.model.documents.insert(put.key, document.clone());
                 if written.existed == old.is_some() {
                     Ok(())
                 } else {
@@ -207,7 +206,7 @@ impl HistoryRunner {
             }
             Err(error) => Err(TestCaseError::fail(error.to_string())),
         };
-        (outcome, known)
+        (outcome, document)
     }
 
     fn apply(&mut self, action: &Action) -> Result<(), TestCaseError> {
@@ -232,39 +231,40 @@ impl HistoryRunner {
                 self.model.documents.insert(*key, ModelDocument { seq, year: Some(*year), ..old });
             }
             Action::Delete { key } => {
-                let stood = self.model.live().contains_key(key);
+                let existed = self.model.live().contains_key(key);
                 let delete = Op::Delete { key: name(*key).into(), expected: Expected::Any };
                 let written = self.engine().write(vec![delete]);
-                prop_assert_eq!(written[0].as_ref().unwrap().existed, stood);
+                prop_assert_eq!(written[0].as_ref().unwrap().existed, existed);
                 self.model.documents.remove(key);
             }
             Action::Search { near, k, filter } => self.search(*near, *k, *filter)?,
-            Action::Forward { ms } => {
+            Action::ClockForward { ms } => {
                 self.clock.advance(*ms);
                 self.model.now_ms += ms;
             }
-            Action::BackADay => {
+            Action::ClockBack => {
                 // The engine has seen this time, so it applies until everything that expired before is purged.
                 self.engine().now_ms();
                 self.model.live();
                 self.model.now_ms -= DAY_MS;
                 self.clock.set(self.model.now_ms);
-                self.agree()?;
+                self.compare_all()?;
                 self.purge_expired()?;
             }
-            Action::Reap => self.purge_expired()?,
-            Action::Create { how } => {
-                let made = self.engine().create_collection("docs", schema_of(*how));
-                let exists = self.active.is_none_or(|live| live == *how);
-                prop_assert_eq!(made.is_ok(), exists, "{:?}", made);
-                self.active = Some(self.active.unwrap_or(*how));
+            Action::PurgeExpired => self.purge_expired()?,
+            Action::Create { configuration } => {
+                let created = self.engine().create_collection("docs", schema_of(*configuration));
+                let is_allowed = self.active.is_none_or(|active| active == *configuration);
+                prop_assert_eq!(created.is_ok(), is_allowed, "{:?}", created);
+                self.active = Some(self.active.unwrap_or(*configuration));
             }
-            Action::Rebuild { how } => {
-                let begun = self.engine().rebuild_collection("docs", schema_of(*how));
-                let may = self.active.is_some() && self.rebuilding.is_none_or(|live| live == *how);
-                prop_assert_eq!(begun.is_ok(), may, "{:?}", begun);
-                if may {
-                    self.rebuilding = Some(*how);
+            Action::Rebuild { configuration } => {
+                let started = self.engine().rebuild_collection("docs", schema_of(*configuration));
+                let is_allowed = self.active.is_some()
+                    && self.rebuilding.is_none_or(|rebuilding| rebuilding == *configuration);
+                prop_assert_eq!(started.is_ok(), is_allowed, "{:?}", started);
+                if is_allowed {
+                    self.rebuilding = Some(*configuration);
                 }
             }
             Action::Switch => {
@@ -273,8 +273,8 @@ impl HistoryRunner {
                 self.active = self.rebuilding.take().or(self.active);
             }
             Action::Drop { documents } => {
-                let with = if *documents { DropMode::DeleteDocuments } else { DropMode::KeepDocuments };
-                let dropped = self.engine().drop_collection("docs", with);
+                let mode = if *documents { DropMode::DeleteDocuments } else { DropMode::KeepDocuments };
+                let dropped = self.engine().drop_collection("docs", mode);
                 prop_assert_eq!(dropped.is_ok(), self.active.is_some(), "{:?}", dropped);
                 if *documents && self.active.is_some() {
                     self.model.documents.clear();
@@ -290,7 +290,7 @@ impl HistoryRunner {
                 }
                 self.open();
                 prop_assert_eq!(self.engine().warnings(), Vec::<String>::new());
-                self.agree()?;
+                self.compare_all()?;
             }
             Action::Crash { seed, during } => self.crash(*seed, during.as_ref())?,
         }
@@ -309,33 +309,33 @@ impl HistoryRunner {
         if let Some((put, calls)) = during {
             self.machine.disk.fail(Fault::From { call: self.machine.disk.calls() + calls });
             let before = self.model.documents.clone();
-            let (outcome, known) = self.put(put);
+            let (outcome, document) = self.put(put);
             if outcome.is_err() {
                 self.model.documents = before;
-                uncertain = Some((put.key, known));
+                uncertain = Some((put.key, document));
             }
         }
         self.machine = self.machine.after_power_loss(seed);
         self.engine = None;
         self.open();
-        if let Some((key, known)) = uncertain
+        if let Some((key, document)) = uncertain
             && let Some(found) = self.engine().get(name(key).as_bytes()).unwrap()
             && self.model.live().get(&key).is_none_or(|old| old.seq != found.seq)
         {
             // Durable, but not answered.
-            self.model.documents.insert(key, ModelDocument { seq: found.seq, ..known });
+            self.model.documents.insert(key, ModelDocument { seq: found.seq, ..document });
         }
-        self.agree()
+        self.compare_all()
     }
 
     fn search(&mut self, near: u64, k: usize, filter: usize) -> Result<(), TestCaseError> {
         let target = vector(near);
-        let Some(how) = self.active else {
+        let Some(configuration) = self.active else {
             prop_assert!(self.engine().search(&query("docs", &target, k)).is_err());
             return Ok(());
         };
-        let metric = CONFIGURATIONS[how].1;
-        let away: BTreeMap<String, f64> = self
+        let metric = CONFIGURATIONS[configuration].1;
+        let distances: BTreeMap<String, f64> = self
             .model
             .live()
             .iter()
@@ -344,26 +344,27 @@ impl HistoryRunner {
                 Some((name(*key), distance(metric, &target, document.vector.as_ref()?)))
             })
             .collect();
-        let mut nearest: Vec<f64> = away.values().copied().collect();
+        let mut nearest: Vec<f64> = distances.values().copied().collect();
         nearest.sort_by(f64::total_cmp);
         nearest.truncate(k);
         let parsed = self.engine().parse_filter("docs", FILTERS[filter]).unwrap();
         for exact in [true, false] {
             let request = Query { filter: Some(&parsed), ..query("docs", &target, k).exact(exact) };
             let mut found = keys(&self.engine().search(&request).unwrap());
-            let are: Vec<f64> = found.iter().map(|key| away.get(key).copied().unwrap_or(f64::NAN)).collect();
-            let is_near = |(is, should): (&f64, &f64)| (is - should).abs() < DISTANCE_TOLERANCE;
-            // A document that must not be found is infinitely far away.
-            let is_ordered = !are.iter().any(|at| at.is_nan())
-                && are.windows(2).all(|pair| pair[0] < pair[1] + DISTANCE_TOLERANCE);
-            let missed = are.iter().zip(&nearest).filter(|pair| !is_near(*pair)).count();
+            // A document that must not be found has the distance NaN.
+            let found_distances: Vec<f64> =
+                found.iter().map(|key| distances.get(key).copied().unwrap_or(f64::NAN)).collect();
+            let is_near = |(found, expected): (&f64, &f64)| (found - expected).abs() < DISTANCE_TOLERANCE;
+            let is_ordered = !found_distances.iter().any(|distance| distance.is_nan())
+                && found_distances.windows(2).all(|pair| pair[0] < pair[1] + DISTANCE_TOLERANCE);
+            let missed = found_distances.iter().zip(&nearest).filter(|pair| !is_near(*pair)).count();
             prop_assert!(
-                are.len() == nearest.len() && (missed == 0 || !exact) && is_ordered,
+                found_distances.len() == nearest.len() && (missed == 0 || !exact) && is_ordered,
                 "{}, exact {}: {:?} at {:?}, not at {:?}",
                 FILTERS[filter],
                 exact,
                 found,
-                are,
+                found_distances,
                 nearest
             );
             found.sort_unstable();
@@ -377,25 +378,25 @@ impl HistoryRunner {
         Ok(())
     }
 
-    /// Compares everything.
-    fn agree(&mut self) -> Result<(), TestCaseError> {
+    /// Compares the engine with the model.
+    fn compare_all(&mut self) -> Result<(), TestCaseError> {
         let live = self.model.live().clone();
         for key in 0..KEYS {
             let found = self.engine().get(name(key).as_bytes()).unwrap();
-            let known = live.get(&key);
-            prop_assert_eq!(found.as_ref().map(|found| found.seq), known.map(|known| known.seq));
-            let end_ms = found.as_ref().and_then(|found| found.expires_at_ms);
-            prop_assert_eq!(end_ms, known.and_then(|known| known.end_ms));
-            let held = found.as_ref().and_then(|found| found.field(b"v"));
-            let vector = known.and_then(|known| known.vector.as_deref()).map(blob);
-            prop_assert_eq!(held, vector.as_deref());
+            let expected = live.get(&key);
+            prop_assert_eq!(found.as_ref().map(|found| found.seq), expected.map(|expected| expected.seq));
+            let expires_at_ms = found.as_ref().and_then(|found| found.expires_at_ms);
+            prop_assert_eq!(expires_at_ms, expected.and_then(|expected| expected.expires_at_ms));
+            let found_vector = found.as_ref().and_then(|found| found.field(b"v"));
+            let vector = expected.and_then(|expected| expected.vector.as_deref()).map(blob);
+            prop_assert_eq!(found_vector, vector.as_deref());
         }
         if self.active.is_none() {
             prop_assert!(self.engine().collections().is_empty());
             return Ok(());
         }
         let mut in_order: Vec<(&u64, &ModelDocument)> = live.iter().collect();
-        in_order.sort_by_key(|(_, document)| document.born);
+        in_order.sort_by_key(|(_, document)| document.created);
         for (number, filter) in FILTERS.iter().enumerate() {
             let passing = in_order.iter().filter(|(_, document)| matches_filter(number as u8, document));
             let expected: Vec<String> = passing.map(|(key, _)| name(**key)).collect();
@@ -438,19 +439,19 @@ fn long_histories_agree_with_a_map() {
     let cases = config.cases;
     let (searches, missed, steps) = (Cell::new(0), Cell::new(0), Cell::new(0));
     let histories = (history(), prop::bool::weighted(0.2));
-    let ran = TestRunner::new(config).run(&histories, |(history, verified)| {
+    let outcome = TestRunner::new(config).run(&histories, |(history, verified)| {
         let mut runner = HistoryRunner::begin(if verified { u64::MAX } else { 0 });
         for action in &history {
             runner.apply(action)?;
         }
-        runner.agree()?;
+        runner.compare_all()?;
         runner.apply(&Action::Crash { seed: history.len() as u64, during: None })?;
         searches.set(searches.get() + runner.searches);
         missed.set(missed.get() + runner.missed);
         steps.set(steps.get() + history.len());
         Ok(())
     });
-    ran.unwrap_or_else(|failure| panic!("{failure}"));
+    outcome.unwrap_or_else(|failure| panic!("{failure}"));
     let (searches, missed, steps) = (searches.get(), missed.get(), steps.get());
     println!(
         "{cases} histories of {steps} steps from seed {SEED}; {missed} of {searches} graph searches missed one"

@@ -10,41 +10,41 @@ use crate::test_engine::*;
 pub(crate) const KEYS: u64 = 14;
 
 #[derive(Clone, Debug)]
-enum Action {
+enum ModelAction {
     Put { key: u64, vector: bool, category: u8, year: Option<i32>, ttl_ms: Option<u64> },
     Delete { key: u64, guarded: bool },
     Search { near: u64, k: usize, filter: u8 },
-    Pass { ms: u64 },
-    Reap,
+    AdvanceClock { ms: u64 },
+    PurgeExpired,
     Settle,
     Reopen { with_snapshots: bool },
     Crash,
 }
 
-fn actions() -> impl Strategy<Value = Action> {
+fn actions() -> impl Strategy<Value = ModelAction> {
     prop_oneof![
         12 => (0..KEYS, prop::bool::weighted(0.9), 0..4u8, prop::option::of(0..5), prop::option::weighted(0.3, 1..50u64))
-            .prop_map(|(key, vector, category, year, ttl_ms)| Action::Put { key, vector, category, year, ttl_ms }),
-        5 => (0..KEYS, any::<bool>()).prop_map(|(key, guarded)| Action::Delete { key, guarded }),
-        8 => (0..1000u64, 1..20usize, 0..8u8).prop_map(|(near, k, filter)| Action::Search { near, k, filter }),
-        2 => (1..30u64).prop_map(|ms| Action::Pass { ms }),
-        1 => Just(Action::Reap),
-        1 => Just(Action::Settle),
-        1 => any::<bool>().prop_map(|with_snapshots| Action::Reopen { with_snapshots }),
-        1 => Just(Action::Crash),
+            .prop_map(|(key, vector, category, year, ttl_ms)| ModelAction::Put { key, vector, category, year, ttl_ms }),
+        5 => (0..KEYS, any::<bool>()).prop_map(|(key, guarded)| ModelAction::Delete { key, guarded }),
+        8 => (0..1000u64, 1..20usize, 0..8u8).prop_map(|(near, k, filter)| ModelAction::Search { near, k, filter }),
+        2 => (1..30u64).prop_map(|ms| ModelAction::AdvanceClock { ms }),
+        1 => Just(ModelAction::PurgeExpired),
+        1 => Just(ModelAction::Settle),
+        1 => any::<bool>().prop_map(|with_snapshots| ModelAction::Reopen { with_snapshots }),
+        1 => Just(ModelAction::Crash),
     ]
 }
 
 /// A document in the map.
 #[derive(Clone, Debug)]
 pub(crate) struct ModelDocument {
-    /// When it was first written, counted by the map.
-    pub(crate) born: u64,
+    /// Number of writes in the model when the document was first written.
+    pub(crate) created: u64,
     pub(crate) seq: u64,
     pub(crate) vector: Option<Vec<f32>>,
     pub(crate) category: u8,
     pub(crate) year: Option<i32>,
-    pub(crate) end_ms: Option<u64>,
+    pub(crate) expires_at_ms: Option<u64>,
 }
 
 #[derive(Default)]
@@ -87,35 +87,35 @@ pub(crate) fn matches_filter(filter: u8, document: &ModelDocument) -> bool {
 impl Model {
     pub(crate) fn live(&mut self) -> &BTreeMap<u64, ModelDocument> {
         let now_ms = self.now_ms;
-        self.documents.retain(|_, document| document.end_ms.is_none_or(|end| end > now_ms));
+        self.documents.retain(|_, document| document.expires_at_ms.is_none_or(|end| end > now_ms));
         &self.documents
     }
 }
 
-fn apply(test: &mut TestEngine, model: &mut Model, action: &Action) -> Result<(), TestCaseError> {
+fn apply(test: &mut TestEngine, model: &mut Model, action: &ModelAction) -> Result<(), TestCaseError> {
     match *action {
-        Action::Put { key, vector, category, year, ttl_ms } => {
+        ModelAction::Put { key, vector, category, year, ttl_ms } => {
             model.writes += 1;
             let vector = vector.then(|| self::vector(model.writes));
             let mut values = vec![field("category", format!("C{category} , all").as_bytes())];
             values.extend(year.map(|year| field("year", year.to_string().as_bytes())));
             values.extend(vector.as_ref().map(|vector| field("v", &blob(vector))));
-            let end_ms = ttl_ms.map(|ttl_ms| model.now_ms + ttl_ms);
+            let expires_at_ms = ttl_ms.map(|ttl_ms| model.now_ms + ttl_ms);
             let old = model.live().get(&key).cloned();
             let written = test.write(Op::Put {
                 key: name(key).into(),
                 fields: values,
-                expires_at_ms: end_ms,
+                expires_at_ms,
                 vectors: Vec::new(),
                 expected: old.as_ref().map_or(Expected::Absent, |old| Expected::Seq(old.seq)),
             });
             let written = written.unwrap();
             prop_assert_eq!(written.existed, old.is_some());
-            let born = old.map_or(model.writes, |old| old.born);
-            let known = ModelDocument { born, seq: written.seq, vector, category, year, end_ms };
-            model.documents.insert(key, known);
+            let created = old.map_or(model.writes, |old| old.created);
+            let document = ModelDocument { created, seq: written.seq, vector, category, year, expires_at_ms };
+            model.documents.insert(key, document);
         }
-        Action::Delete { key, guarded } => {
+        ModelAction::Delete { key, guarded } => {
             let old = model.live().get(&key).cloned();
             let expected = if guarded {
                 Expected::Seq(old.as_ref().map_or(1 << 40, |old| old.seq))
@@ -131,18 +131,18 @@ fn apply(test: &mut TestEngine, model: &mut Model, action: &Action) -> Result<()
             }
             model.documents.remove(&key);
         }
-        Action::Search { near, k, filter } => search(test, model, near, k, filter)?,
-        Action::Pass { ms } => {
+        ModelAction::Search { near, k, filter } => search(test, model, near, k, filter)?,
+        ModelAction::AdvanceClock { ms } => {
             test.clock.advance(ms);
             model.now_ms += ms;
         }
-        Action::Reap => {
+        ModelAction::PurgeExpired => {
             test.engine().purge_expired().unwrap();
             let live = model.live().len() as u64;
             prop_assert_eq!(test.engine().stats().unwrap().documents, live);
         }
-        Action::Settle => test.settle(),
-        Action::Reopen { with_snapshots } => {
+        ModelAction::Settle => test.settle(),
+        ModelAction::Reopen { with_snapshots } => {
             test.close();
             if !with_snapshots {
                 std::fs::remove_dir_all(test.options.data_dir.join("snapshots")).unwrap();
@@ -150,7 +150,7 @@ fn apply(test: &mut TestEngine, model: &mut Model, action: &Action) -> Result<()
             test.open();
             prop_assert_eq!(test.engine().warnings(), Vec::<String>::new());
         }
-        Action::Crash => {
+        ModelAction::Crash => {
             test.crash();
             prop_assert_eq!(test.engine().warnings(), Vec::<String>::new());
         }
@@ -181,16 +181,16 @@ fn search(
     let parsed: Filter = test.filter("docs", FILTERS[usize::from(filter)]);
     let query = Query { filter: Some(&parsed), ..query("docs", &target, k) };
     prop_assert_eq!(test.keys(&query.clone().exact(true)), expected.clone());
-    // With so few documents all are candidates, so the graph finds what an exact search finds.
+    // With so few documents, all of them are candidates, so a graph search finds the same as an exact one.
     prop_assert_eq!(test.keys(&query), expected);
     Ok(())
 }
 
-/// Compares everything after every history.
-fn agree(test: &TestEngine, model: &mut Model) -> Result<(), TestCaseError> {
+/// Compares the engine with the model.
+fn compare_all(test: &TestEngine, model: &mut Model) -> Result<(), TestCaseError> {
     let mut live: Vec<(u64, ModelDocument)> =
         model.live().iter().map(|(key, document)| (*key, document.clone())).collect();
-    live.sort_by_key(|(_, document)| document.born);
+    live.sort_by_key(|(_, document)| document.created);
     let names = |passing: &dyn Fn(&ModelDocument) -> bool| -> Vec<String> {
         live.iter().filter(|(_, document)| passing(document)).map(|(key, _)| name(*key)).collect()
     };
@@ -202,10 +202,11 @@ fn agree(test: &TestEngine, model: &mut Model) -> Result<(), TestCaseError> {
         prop_assert_eq!(test.scroll("docs", Some(&filter)), expected);
     }
     for key in 0..KEYS {
-        let known = model.documents.get(&key);
+        let expected = model.documents.get(&key);
         let found = test.engine().get(name(key).as_bytes()).unwrap();
-        prop_assert_eq!(found.as_ref().map(|found| found.seq), known.map(|known| known.seq));
-        prop_assert_eq!(found.and_then(|found| found.expires_at_ms), known.and_then(|known| known.end_ms));
+        prop_assert_eq!(found.as_ref().map(|found| found.seq), expected.map(|expected| expected.seq));
+        let expires_at_ms = expected.and_then(|expected| expected.expires_at_ms);
+        prop_assert_eq!(found.and_then(|found| found.expires_at_ms), expires_at_ms);
     }
     for number in 0..4 {
         search(test, model, 2000 + number, 20, 0)?;
@@ -224,8 +225,8 @@ proptest! {
         for action in &history {
             apply(&mut test, &mut model, action)?;
         }
-        agree(&test, &mut model)?;
+        compare_all(&test, &mut model)?;
         test.crash();
-        agree(&test, &mut model)?;
+        compare_all(&test, &mut model)?;
     }
 }

@@ -21,7 +21,7 @@ fn put_passages(test: &TestEngine, key: &str, category: &str, passages: &[Vec<f3
     Op::Put { key, fields, expires_at_ms, vectors, expected }
 }
 
-/// Vectors `numbers` as the passages of one document.
+/// The vectors with these numbers, as the passages of one document.
 fn passages(numbers: impl IntoIterator<Item = u64>) -> Vec<Vec<f32>> {
     numbers.into_iter().map(vector).collect()
 }
@@ -128,7 +128,7 @@ fn a_rewritten_or_deleted_document_leaves_no_passage_behind() {
     }
     test.delete("doc:many");
     for number in 2000..2010 {
-        // New documents take the labels of the deleted passages.
+        // New documents reuse the labels of the deleted passages.
         test.write(put_passages(&test, &format!("doc:{number}"), "one", &passages([number]))).unwrap();
     }
     let keys = test.keys(&query("docs", &vector(1001), 100));

@@ -1,5 +1,5 @@
 //! Power fails at any moment of several sessions in which writes are answered before they are durable: the remaining
-//! state is that after one of the writes, not before the last durable one, and no snapshot is ahead of it.
+//! state is the one after some write, which is not older than the last durable one, and no snapshot is ahead of it.
 //!
 //! `FAULT_SEEDS=10000 cargo test --release -p engine --test engine prefixes -- --nocapture` is the long run.
 
@@ -98,7 +98,7 @@ fn run_workload(
         }
         engine.close();
         if !engine.stats().is_ok_and(|stats| stats.durable_seq == stats.last_seq) {
-            // A crash, not a stop: another session would begin with the remaining state.
+            // The disk failed, so the run ends as if the process had crashed.
             return possible;
         }
         possible.states.drain(..possible.states.len() - 1);
@@ -136,9 +136,9 @@ fn check(
     }
     let mut state = live(&engine, how);
     let states = &possible.states;
-    let found = states.iter().rposition(|(_, known)| *known == state);
+    let found = states.iter().rposition(|(_, possible)| *possible == state);
     let found = found.unwrap_or_else(|| panic!("{how}: {state:?} is none of {states:?}"));
-    // The sequence numbers of what was lost are reused.
+    // These writes reuse the sequence numbers of the lost ones.
     for version in 2_000_000..2_000_000 + GROUPS {
         let number = random.next() % KEYS;
         assert!(engine.write(vec![op(number, Some(version))])[0].is_ok(), "{how}");
@@ -154,7 +154,7 @@ fn lose_power(durability: Durability, seeds: u64) -> (usize, usize) {
     let baseline = SimulatedMachine::default();
     assert!(run_workload(&baseline, durability, &mut SplitMix64(1)).completed);
     let calls = baseline.disk.calls();
-    let (mut lost, mut might) = (0, 0);
+    let (mut lost, mut unsynced) = (0, 0);
     for seed in 1..=seeds {
         let mut random = SplitMix64(seed);
         let call = 1 + random.next() % calls;
@@ -162,25 +162,25 @@ fn lose_power(durability: Durability, seeds: u64) -> (usize, usize) {
         let possible = run_workload(&machine, durability, &mut random);
         let how = format!("{durability:?}, seed {seed}, power lost at call {call}");
         let remaining = machine.after_power_loss(seed);
-        let (was_lost, might_be) = check(&possible, &remaining, durability, &mut random, &how);
-        lost += was_lost;
-        might += might_be;
+        let (groups_lost, groups_unsynced) = check(&possible, &remaining, durability, &mut random, &how);
+        lost += groups_lost;
+        unsynced += groups_unsynced;
     }
-    (lost, might)
+    (lost, unsynced)
 }
 
 #[test]
 fn a_power_loss_leaves_a_prefix_of_the_answered_writes() {
     for durability in Durability::ALL {
         let seeds = seeds(200);
-        let (lost, might) = lose_power(durability, seeds);
+        let (lost, unsynced) = lose_power(durability, seeds);
         println!(
-            "{durability:?}: {seeds} losses of power, {lost} acknowledged groups lost of {might} not durable"
+            "{durability:?}: {seeds} power losses, {lost} of {unsynced} acknowledged but unsynced groups lost"
         );
         if durability == Durability::Always {
-            assert_eq!(might, 0, "writes are durable when answered");
+            assert_eq!(unsynced, 0, "writes are durable when answered");
         } else {
-            assert!(lost > 0, "{durability:?}: nothing that was not durable was ever lost: it is not tested");
+            assert!(lost > 0, "{durability:?}: no unsynced group was ever lost, so the test is ineffective");
         }
     }
 }

@@ -26,20 +26,20 @@ fn fill(test: &TestEngine, numbers: impl Iterator<Item = u64>) {
 }
 
 /// Results of searches, filters and scrolls as text, for comparison.
-fn answers(test: &TestEngine) -> Vec<String> {
-    let mut answers = vec![format!("{:?}", test.scroll("docs", None))];
+fn results(test: &TestEngine) -> Vec<String> {
+    let mut results = vec![format!("{:?}", test.scroll("docs", None))];
     for text in ["*", "@category:{c1}", "-@category:{c1}", "@year:[50 80]", "@year:[(50 (51]"] {
         let filter = test.filter("docs", text);
         for number in [3, 77] {
             let target = vector(number);
             let exact = Query { filter: Some(&filter), ..query("docs", &target, 25).exact(true) };
             let hits = test.engine().search(&exact).unwrap().hits;
-            answers.push(format!("{text}: {hits:?}"));
+            results.push(format!("{text}: {hits:?}"));
         }
     }
     let info = test.engine().collection("docs").unwrap();
-    answers.push(format!("{} documents, {} vectors", info.documents, info.vectors));
-    answers
+    results.push(format!("{} documents, {} vectors", info.documents, info.vectors));
+    results
 }
 
 #[test]
@@ -49,17 +49,17 @@ fn all_data_survives_with_and_without_snapshots_and_after_a_kill() {
     for number in (0..120).step_by(7) {
         test.delete(&format!("doc:{number}"));
     }
-    let before = answers(&test);
+    let before = results(&test);
 
     test.crash();
-    assert_eq!(answers(&test), before, "killed before there was a snapshot");
+    assert_eq!(results(&test), before, "killed before there was a snapshot");
     test.settle();
     test.reopen();
-    assert_eq!(answers(&test), before, "closed and opened");
+    assert_eq!(results(&test), before, "closed and opened");
     test.close();
     std::fs::remove_dir_all(test.options.data_dir.join("snapshots")).unwrap();
     test.open();
-    assert_eq!(answers(&test), before, "opened without snapshot");
+    assert_eq!(results(&test), before, "opened without snapshot");
     assert_eq!(test.engine().warnings(), [] as [&str; 0]);
 }
 
@@ -79,12 +79,12 @@ fn changes_since_a_snapshot_are_applied_after_loading_it() {
     test.put("doc:2", &[("category", b"c1")]);
     test.delete("doc:3");
     test.put("doc:3", &[("v", &blob(&vector(333)))]);
-    let before = answers(&test);
+    let before = results(&test);
     test.crash();
-    assert_eq!(answers(&test), before);
+    assert_eq!(results(&test), before);
     assert_eq!(test.engine().warnings(), [] as [&str; 0]);
     test.reopen();
-    assert_eq!(answers(&test), before);
+    assert_eq!(results(&test), before);
 }
 
 #[test]
@@ -94,8 +94,8 @@ fn expected_sequence_numbers_hold_across_a_restart() {
     test.reopen();
     let stale = Op::Delete { key: b"doc:1".to_vec(), expected: Expected::Seq(written.seq + 1) };
     assert!(test.write(stale).is_err());
-    let right = Op::Delete { key: b"doc:1".to_vec(), expected: Expected::Seq(written.seq) };
-    assert!(test.write(right).unwrap().existed);
+    let current = Op::Delete { key: b"doc:1".to_vec(), expected: Expected::Seq(written.seq) };
+    assert!(test.write(current).unwrap().existed);
     assert!(test.put("doc:1", &[]).seq > written.seq);
 }
 
@@ -135,16 +135,19 @@ fn a_quantized_collection_returns_the_same_hits_after_reopening() {
         test.engine().create_collection("codes", quantized).unwrap();
         fill(&test, 0..300);
         test.settle();
-        let answers = |test: &TestEngine, collection: &str| -> Vec<Vec<String>> {
+        let results = |test: &TestEngine, collection: &str| -> Vec<Vec<String>> {
             (0..300).step_by(37).map(|number| test.keys(&query(collection, &vector(number), 5))).collect()
         };
-        let before = answers(&test, "codes");
-        let own = (0..300).step_by(37).map(|number| format!("doc:{number}"));
-        assert!(before.iter().zip(own).all(|(keys, own)| keys[0] == own), "{quantization:?}: {before:?}");
-        assert_eq!(answers(&test, "docs"), before, "{quantization:?}");
+        let before = results(&test, "codes");
+        let expected = (0..300).step_by(37).map(|number| format!("doc:{number}"));
+        assert!(
+            before.iter().zip(expected).all(|(keys, expected)| keys[0] == expected),
+            "{quantization:?}: {before:?}"
+        );
+        assert_eq!(results(&test, "docs"), before, "{quantization:?}");
         test.reopen();
         assert!(test.engine().warnings().is_empty(), "{:?}", test.engine().warnings());
-        assert_eq!(answers(&test, "codes"), before, "{quantization:?}");
+        assert_eq!(results(&test, "codes"), before, "{quantization:?}");
         let document = test.engine().get(b"doc:7").unwrap().unwrap();
         let given = blob(&vector(7));
         assert!(document.fields.iter().any(|field| *field.name == *b"v" && *field.value == *given));

@@ -43,8 +43,8 @@ fn a_repaired_store_opens_without_the_collection_whose_schema_was_lost() {
     filled(path);
     damage(path, |bytes| flip_each(bytes, b"unlike:"));
     assert!(matches!(open(path), Err(engine::OpenError::Read { .. })));
-    let (findings, _) = DataDir::lock(path).unwrap().repair().unwrap();
-    assert_eq!(findings.damage.len(), 2, "the schema and the name: {:?}", findings.damage);
+    let (report, _) = DataDir::lock(path).unwrap().repair().unwrap();
+    assert_eq!(report.damage.len(), 2, "the schema and the name: {:?}", report.damage);
     let engine = open(path).unwrap();
     let names: Vec<String> = engine.collections().into_iter().map(|info| info.name).collect();
     assert_eq!(names, ["docs"]);
@@ -52,8 +52,8 @@ fn a_repaired_store_opens_without_the_collection_whose_schema_was_lost() {
     engine.close();
 }
 
-/// Why the store does not open.
-fn refusal(path: &Path) -> String {
+/// The error with which the store does not open.
+fn open_error(path: &Path) -> String {
     open(path).expect_err("this store is damaged").to_string()
 }
 
@@ -62,15 +62,16 @@ fn an_emptied_page_of_names_loses_no_collection() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path();
     filled(path);
-    let whole = fs::read(path.join("nearfield.redb")).unwrap();
+    let intact = fs::read(path.join("nearfield.redb")).unwrap();
     damage(path, |bytes| empty_leaves(bytes, b"others"));
     assert!(
-        refusal(path).contains("table names, key all: the number of rows differs from the table's row count")
+        open_error(path)
+            .contains("table names, key all: the number of rows differs from the table's row count")
     );
     // Undamaged data is unchanged, although schemas without a name are otherwise removed.
     damage(path, |bytes| {
-        for leaf in leaves(&whole, b"others") {
-            bytes[leaf..leaf + 4].copy_from_slice(&whole[leaf..leaf + 4]);
+        for leaf in leaves(&intact, b"others") {
+            bytes[leaf..leaf + 4].copy_from_slice(&intact[leaf..leaf + 4]);
         }
     });
     let engine = open(path).unwrap();
@@ -99,11 +100,11 @@ fn an_emptied_page_of_documents_is_detected_with_and_without_snapshots() {
         fs::write(path, bytes).unwrap();
     }
     damage(path, |bytes| empty_leaves(bytes, b"after the snapshot"));
-    let refusal_of_change = refusal(path);
+    let change_error = open_error(path);
     let reason = "table changes, key 2: the written document is missing";
-    assert!(refusal_of_change.contains(reason), "{refusal_of_change}");
+    assert!(change_error.contains(reason), "{change_error}");
     fs::remove_dir_all(&snapshots).unwrap();
-    let refusal_of_all = refusal(path);
+    let document_error = open_error(path);
     let reason = "table documents, key all: the number of rows differs from the table's row count";
-    assert!(refusal_of_all.contains(reason), "{refusal_of_all}");
+    assert!(document_error.contains(reason), "{document_error}");
 }

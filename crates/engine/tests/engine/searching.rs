@@ -8,7 +8,7 @@ use crate::test_engine::*;
 
 const DOCUMENTS: u64 = 600;
 
-/// Documents 0..600: `n` holds the number's remainders, `year` the number itself.
+/// Documents 0 to 599: `category` has the remainders of the number, `year` the number itself.
 fn filled(metric: Metric, algorithm: engine::Algorithm) -> TestEngine {
     let test = TestEngine::new();
     test.engine().create_collection("docs", schema("doc:", algorithm, metric)).unwrap();
@@ -83,8 +83,8 @@ fn every_metric_agrees_with_a_scan() {
 #[test]
 fn returns_as_many_hits_as_match_at_every_selectivity() {
     let test = filled(Metric::Cosine, hnsw());
-    type Passes = fn(u64) -> bool;
-    let filters: [(&str, Passes); 11] = [
+    type Matches = fn(u64) -> bool;
+    let filters: [(&str, Matches); 11] = [
         ("*", |_| true),
         ("@category:{all}", |_| true),
         ("@category:{mod 1}", |number| number % 2 == 1),
@@ -288,7 +288,7 @@ fn a_document_in_two_collections_is_found_in_both() {
     test.engine().create_collection("b", schema("doc:x:", engine::Algorithm::Flat, Metric::L2)).unwrap();
     test.put("doc:x:1", &[("v", &blob(&vector(1)))]);
     test.put("doc:2", &[("v", &blob(&vector(2)))]);
-    test.put("other", &[("v", b"not a vector, and no business of theirs")]);
+    test.put("other", &[("v", b"not a vector, but in no collection")]);
     let target = vector(1);
     assert_eq!(test.keys(&query("a", &target, 10)), ["doc:x:1", "doc:2"]);
     assert_eq!(test.keys(&query("b", &target, 10)), ["doc:x:1"]);

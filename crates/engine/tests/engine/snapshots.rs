@@ -25,16 +25,16 @@ fn test_engine() -> TestEngine {
     test
 }
 
-fn answers(test: &TestEngine) -> Vec<String> {
-    let mut answers = Vec::new();
+fn results(test: &TestEngine) -> Vec<String> {
+    let mut results = Vec::new();
     for name in ["a", "b"] {
         let filter = test.filter(name, "@year:[10 40] @category:{y}");
         let target = vector(7);
         let exact = Query { filter: Some(&filter), ..query(name, &target, 100).exact(true) };
-        answers.extend(test.keys(&exact));
-        answers.push(test.engine().count(name, None).unwrap().to_string());
+        results.extend(test.keys(&exact));
+        results.push(test.engine().count(name, None).unwrap().to_string());
     }
-    answers
+    results
 }
 
 fn files(test: &TestEngine) -> Vec<PathBuf> {
@@ -49,7 +49,7 @@ fn files(test: &TestEngine) -> Vec<PathBuf> {
 #[test]
 fn a_damaged_snapshot_is_detected_and_discarded() {
     let mut test = test_engine();
-    let before = answers(&test);
+    let before = results(&test);
     test.close();
     let path = files(&test).remove(0);
     assert!(path.ends_with("000001-000001.snapshot"), "{path:?}");
@@ -67,7 +67,7 @@ fn a_damaged_snapshot_is_detected_and_discarded() {
     for (how, bytes) in damaged {
         fs::write(&path, bytes).unwrap();
         test.open();
-        assert_eq!(answers(&test), before, "{how}");
+        assert_eq!(results(&test), before, "{how}");
         let warnings = test.engine().warnings();
         assert_eq!(warnings.len(), 1, "{how}: {warnings:?}");
         assert!(
@@ -83,12 +83,12 @@ fn a_damaged_snapshot_is_detected_and_discarded() {
 #[test]
 fn a_snapshot_of_another_collection_or_store_is_not_used() {
     let mut test = test_engine();
-    let before = answers(&test);
+    let before = results(&test);
     test.close();
     let [a, b] = files(&test).try_into().unwrap();
     fs::copy(&b, &a).unwrap();
     test.open();
-    assert_eq!(answers(&test), before);
+    assert_eq!(results(&test), before);
     assert!(test.engine().warnings()[0].ends_with("it belongs to another collection"));
     test.close();
 
@@ -96,7 +96,7 @@ fn a_snapshot_of_another_collection_or_store_is_not_used() {
     other.close();
     fs::copy(&files(&other)[0], &a).unwrap();
     test.open();
-    assert_eq!(answers(&test), before);
+    assert_eq!(results(&test), before);
     assert!(test.engine().warnings()[0].ends_with("it belongs to another store"));
 }
 
@@ -108,11 +108,11 @@ fn a_snapshot_older_than_the_change_log_is_not_used() {
     test.open();
     test.delete("a7");
     test.delete("b7");
-    let before = answers(&test);
+    let before = results(&test);
     test.close();
     fs::write(&files(&test)[0], old).unwrap();
     test.open();
-    assert_eq!(answers(&test), before);
+    assert_eq!(results(&test), before);
     let warnings = test.engine().warnings();
     assert!(warnings[0].contains("changes up to 122 were trimmed"), "{warnings:?}");
 }
@@ -138,10 +138,9 @@ fn a_snapshot_is_written_after_enough_changes() {
     test.engine().create_collection("docs", schema("", hnsw(), Metric::L2)).unwrap();
     let ops: Vec<Op> = (0..10_000).map(|number| put(&number.to_string(), &[("year", b"1")])).collect();
     assert!(test.engine().write(ops).iter().all(Result::is_ok));
-    // Written in the background; the test waits for it.
-    while !files(&test).iter().any(|path| path.extension().is_some_and(|end| end == "snapshot")) {
-        std::thread::yield_now();
-    }
+    wait_until("no snapshot is written", || {
+        files(&test).iter().any(|path| path.extension().is_some_and(|extension| extension == "snapshot"))
+    });
     test.put("one more", &[]);
     test.crash();
     assert_eq!(test.engine().warnings(), [] as [&str; 0]);

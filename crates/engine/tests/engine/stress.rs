@@ -13,13 +13,13 @@ use crate::{disks::SplitMix64, test_engine::*, timed_run::TimedRun};
 const WRITERS: u64 = 3;
 const KEYS_PER_WRITER: u64 = 200;
 const KEPT: u64 = 50;
-/// The clock advances by this much once per group of writes or several.
+/// The clock advances by this much after one or more groups of writes.
 const TICK_MS: u64 = 10;
 
 struct Stress {
     test: TestEngine,
     timed_run: TimedRun,
-    /// Writes, searches.
+    /// Number of groups written and of rounds of searches.
     done: [AtomicU64; 2],
 }
 
@@ -37,20 +37,20 @@ impl Stress {
             let ops = keys.iter().map(|key| match random.next() % 4 {
                 0 => (None, engine::Op::Delete { key: key.clone().into(), expected: engine::Expected::Any }),
                 1 => {
-                    let end = now + 1 + random.next() % (20 * TICK_MS);
+                    let expiry = now + 1 + random.next() % (20 * TICK_MS);
                     let v = blob(&vector(random.next() % 1_000));
                     (
-                        Some(Some(end)),
-                        put_until(key, &[("title", end.to_string().as_bytes()), ("v", &v)], end),
+                        Some(Some(expiry)),
+                        put_until(key, &[("title", expiry.to_string().as_bytes()), ("v", &v)], expiry),
                     )
                 }
                 _ => (Some(None), put(key, &[("v", &blob(&vector(random.next() % 1_000)))])),
             });
-            let (ends, ops): (Vec<_>, Vec<_>) = ops.unzip();
+            let (expiries, ops): (Vec<_>, Vec<_>) = ops.unzip();
             assert!(self.test.engine().write(ops).iter().all(Result::is_ok));
-            for (key, end) in keys.into_iter().zip(ends) {
-                match end {
-                    Some(end) => drop(live.insert(key, end)),
+            for (key, expiry) in keys.into_iter().zip(expiries) {
+                match expiry {
+                    Some(expiry) => drop(live.insert(key, expiry)),
                     None => drop(live.remove(&key)),
                 }
             }
@@ -60,7 +60,7 @@ impl Stress {
     }
 
     fn search(&self, searcher: u64) {
-        let stays = self.test.filter("docs", "@category:{stays}");
+        let kept = self.test.filter("docs", "@category:{kept}");
         let mut random = SplitMix64(81 + searcher);
         self.timed_run.repeat(|| {
             let now = self.test.clock.now_ms();
@@ -70,11 +70,12 @@ impl Stress {
                 // Documents deleted meanwhile may leave gaps.
                 assert!(found.hits.len() <= 20);
                 for hit in found.hits {
-                    let end = hit.document.field(b"title").map(|end| text(end).parse::<u64>().unwrap());
-                    assert!(end.is_none_or(|end| end > now), "{hit:?} had ended at {now}");
+                    let expiry =
+                        hit.document.field(b"title").map(|expiry| text(expiry).parse::<u64>().unwrap());
+                    assert!(expiry.is_none_or(|expiry| expiry > now), "{hit:?} had expired at {now}");
                 }
             }
-            let filtered = Query { filter: Some(&stays), ..query("docs", &target, 100) };
+            let filtered = Query { filter: Some(&kept), ..query("docs", &target, 100) };
             assert_eq!(self.test.engine().search(&filtered).unwrap().hits.len(), KEPT as usize);
             self.done[1].fetch_add(1, Relaxed);
         });
@@ -91,7 +92,7 @@ fn eight_threads_write_search_and_expire_documents() {
     test.engine().create_collection("docs", schema("doc:", hnsw(), Metric::L2)).unwrap();
     for number in 0..KEPT {
         let v = blob(&vector(2_000 + number));
-        test.put(&format!("doc:stays:{number}"), &[("category", b"stays"), ("v", &v)]);
+        test.put(&format!("doc:kept:{number}"), &[("category", b"kept"), ("v", &v)]);
     }
     let stress = Stress { test, timed_run: TimedRun::new(), done: Default::default() };
     let mut live = BTreeMap::new();
@@ -118,7 +119,7 @@ fn eight_threads_write_search_and_expire_documents() {
         others.push(scope.spawn(|| {
             stress.timed_run.repeat(|| {
                 let keys = stress.test.scroll("docs", None);
-                assert!(keys.iter().filter(|key| key.starts_with("doc:stays:")).count() == KEPT as usize);
+                assert!(keys.iter().filter(|key| key.starts_with("doc:kept:")).count() == KEPT as usize);
             });
         }));
         others.push(scope.spawn(|| {
@@ -146,10 +147,10 @@ fn eight_threads_write_search_and_expire_documents() {
         let now = test.clock.now_ms();
         let mut expected: Vec<String> = live
             .iter()
-            .filter(|(_, end)| end.is_none_or(|end| end > now))
+            .filter(|(_, expiry)| expiry.is_none_or(|expiry| expiry > now))
             .map(|(key, _)| key.clone())
             .collect();
-        expected.extend((0..KEPT).map(|number| format!("doc:stays:{number}")));
+        expected.extend((0..KEPT).map(|number| format!("doc:kept:{number}")));
         let mut keys = test.scroll("docs", None);
         expected.sort_unstable();
         keys.sort_unstable();

@@ -1,4 +1,4 @@
-//! An engine in a temporary directory with a clock that stands still, and helpers.
+//! An engine in a temporary directory with a manually advanced clock, and helpers.
 
 use std::{
     fs,
@@ -7,6 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use engine::{
@@ -16,7 +17,7 @@ use engine::{
 };
 use tempfile::TempDir;
 
-/// A moment in 2033, at which every test begins.
+/// A time in 2033, at which every test begins.
 pub(crate) const BEGIN_MS: u64 = 2_000_000_000_000;
 pub(crate) const DIM: usize = 8;
 
@@ -81,7 +82,7 @@ impl TestEngine {
         self.engine.as_ref().expect("the engine is open")
     }
 
-    /// Closes the engine; the directory stays.
+    /// Closes the engine and keeps the directory.
     pub(crate) fn close(&mut self) {
         self.engine.take().expect("the engine is open").close();
     }
@@ -95,7 +96,7 @@ impl TestEngine {
         self.open();
     }
 
-    /// Continues with what a kill at this moment leaves: the files as they are, nothing closed.
+    /// Continues with the files that remain if the process is killed now.
     pub(crate) fn crash(&mut self) {
         let dir = tempfile::tempdir().unwrap();
         copy(self.dir.path(), dir.path());
@@ -148,9 +149,18 @@ impl TestEngine {
 
     /// Waits until all tails are empty. Index workers drain them in the background.
     pub(crate) fn settle(&self) {
-        while self.engine().collections().iter().any(|collection| collection.tail > 0) {
-            std::thread::yield_now();
-        }
+        let is_settled = || self.engine().collections().iter().all(|collection| collection.tail == 0);
+        wait_until("the tails are not drained", is_settled);
+    }
+}
+
+/// Waits until a condition is met by a background thread. Fails with `message` after a minute.
+pub(crate) fn wait_until(message: &str, mut is_met: impl FnMut() -> bool) {
+    const TIMEOUT: Duration = Duration::from_secs(60);
+    let start = Instant::now();
+    while !is_met() {
+        assert!(start.elapsed() < TIMEOUT, "{message}");
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 
@@ -185,9 +195,9 @@ pub(crate) fn put(key: &str, values: &[(&str, &[u8])]) -> Op {
     }
 }
 
-pub(crate) fn put_until(key: &str, values: &[(&str, &[u8])], end_ms: u64) -> Op {
+pub(crate) fn put_until(key: &str, values: &[(&str, &[u8])], expires_at_ms: u64) -> Op {
     let Op::Put { key, fields, vectors, expected, .. } = put(key, values) else { unreachable!() };
-    Op::Put { key, fields, expires_at_ms: Some(end_ms), vectors, expected }
+    Op::Put { key, fields, expires_at_ms: Some(expires_at_ms), vectors, expected }
 }
 
 pub(crate) fn text(bytes: &[u8]) -> String {
@@ -306,14 +316,14 @@ pub(crate) fn schema(prefix: &str, algorithm: Algorithm, metric: Metric) -> Sche
     Schema { prefixes: vec![prefix.as_bytes().to_vec()], fields, ttl: None }
 }
 
-/// The same, with the vector embedded from title and content.
+/// Like [`schema`], but with a vector that is computed from title and content.
 pub(crate) fn embedding_schema(prefix: &str) -> Schema {
     let mut schema = schema(prefix, hnsw(), Metric::Cosine);
     schema.fields[4] = vector_field("v", hnsw(), Metric::Cosine, Some(&["title", "content"]));
     schema
 }
 
-/// The vector that a model would compute: the same for the same text.
+/// Simulates a model: the vector depends only on the text.
 pub(crate) fn embed(text: &TextToEmbed) -> ComputedVector {
     let number = text.text.bytes().fold(7, |sum: u64, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
     ComputedVector {

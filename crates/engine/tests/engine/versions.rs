@@ -10,14 +10,14 @@ use crate::test_engine::{QueryExt as _, blob, keys, put, query, vector};
 pub(crate) const KEYS: u64 = 24;
 /// Sessions per run.
 pub(crate) const SESSIONS: usize = 3;
-/// Most documents per group of writes.
+/// Maximum number of documents per group of writes.
 pub(crate) const GROUP: u64 = 4;
 
 pub(crate) fn key(number: u64) -> String {
     format!("doc:{number}")
 }
 
-/// Writes a version, or deletes.
+/// Writes a version of a document, or deletes the document.
 pub(crate) fn op(number: u64, version: Option<u64>) -> Op {
     match version {
         Some(version) => {
@@ -34,12 +34,16 @@ pub(crate) fn version(engine: &Engine, number: u64, how: &str) -> Option<u64> {
     found.map(|document| {
         let field = |name: &[u8]| document.fields.iter().find(|field| *field.name == *name).unwrap();
         let version = str::from_utf8(&field(b"year").value).unwrap().parse().unwrap();
-        assert_eq!(*field(b"v").value, blob(&vector(version)), "{how}: document {number} is torn");
+        assert_eq!(
+            *field(b"v").value,
+            blob(&vector(version)),
+            "{how}: the fields of document {number} have different versions"
+        );
         version
     })
 }
 
-/// Checks that graph and exact searches near `wanted` find exactly the existing documents, nearest first.
+/// Checks that graph and exact searches near `target` find exactly the existing documents, nearest first.
 pub(crate) fn check_search(engine: &Engine, live: &BTreeMap<u64, u64>, target: &[f32], how: &str) {
     let distance = |version: u64| -> f64 {
         let pairs = target.iter().zip(vector(version)).map(|(a, b)| f64::from(a - b));
