@@ -28,7 +28,7 @@ use crate::http::{
     request_context::RequestContext,
     response,
 };
-use service::{Error, ErrorKind, Expected, Put, limits::DOCUMENTS_MAX};
+use service::{Error, ErrorKind, Expected, Put, PutResult, limits::DOCUMENTS_MAX};
 
 /// Bytes of an NDJSON body.
 const NDJSON_BYTES_MAX: usize = 64 << 20;
@@ -125,40 +125,13 @@ impl Ingest {
     /// Puts documents and returns a result for each; `retry` as in [`Ingest::write`].
     async fn put(&self, puts: Vec<Put>, retry: bool) -> Result<Vec<WriteResult>, Problem> {
         let cx = self.request.batch();
-        let retry_until = Instant::now() + self.state.settings.overload_retry_timeout;
-        let mut results: Vec<Option<WriteResult>> = puts.iter().map(|_| None).collect();
-        let mut pending: Vec<usize> = (0..puts.len()).collect();
-        loop {
-            let may_retry = retry && Instant::now() < retry_until;
-            let should_retry = |error: &Error| may_retry && error.kind == ErrorKind::Overloaded;
-            let batch = pending.iter().map(|&at| puts[at].clone()).collect();
-            match self.state.service.put(&cx, &self.collection, batch).await {
-                Err(error) if should_retry(&error) => (),
-                outcomes => {
-                    let mut outcomes = outcomes?.into_iter();
-                    pending.retain(|&at| match outcomes.next().expect("one result for one document") {
-                        Err(error) if should_retry(&error) => true,
-                        Err(error) => {
-                            results[at] =
-                                Some(WriteResult::rejected(Some(puts[at].id.clone()), error.into()));
-                            false
-                        }
-                        Ok(result) => {
-                            results[at] = Some(WriteResult::success(result));
-                            false
-                        }
-                    });
-                }
-            }
-            if pending.is_empty() {
-                return Ok(results.into_iter().flatten().collect());
-            }
-            tokio::time::sleep(RETRY_PAUSE).await;
-        }
+        let retry_until = retry.then(|| Instant::now() + self.state.settings.overload_retry_timeout);
+        let put = |puts| self.state.service.put(&cx, &self.collection, puts);
+        Ok(put_with_retries(puts, retry_until, put).await?)
     }
 
     /// Writes a batch of lines. A problem with the whole batch is reported for each of its lines.
-    async fn write_lines(&self, batch: Batch) -> Vec<WriteResult> {
+    async fn write_lines(&self, batch: LineBatch) -> Vec<WriteResult> {
         let ids: Vec<Option<String>> = batch
             .documents
             .iter()
@@ -175,16 +148,53 @@ impl Ingest {
     }
 }
 
+/// Puts documents with `put`, repeating it until `retry_until` for those that fail because the service is overloaded.
+/// Returns a result for each document. Fails only if no document has a result.
+async fn put_with_retries<F: Future<Output = Result<Vec<Result<PutResult, Error>>, Error>>>(
+    puts: Vec<Put>,
+    retry_until: Option<Instant>,
+    put: impl Fn(Vec<Put>) -> F,
+) -> Result<Vec<WriteResult>, Error> {
+    let mut results: Vec<Option<WriteResult>> = puts.iter().map(|_| None).collect();
+    let mut pending: Vec<usize> = (0..puts.len()).collect();
+    loop {
+        let may_retry = retry_until.is_some_and(|until| Instant::now() < until);
+        let should_retry = |error: &Error| may_retry && error.kind == ErrorKind::Overloaded;
+        let outcomes = match put(pending.iter().map(|&at| puts[at].clone()).collect()).await {
+            Ok(outcomes) => outcomes,
+            Err(error) if should_retry(&error) || pending.len() < puts.len() => {
+                pending.iter().map(|_| Err(error.clone())).collect()
+            }
+            Err(error) => return Err(error),
+        };
+        let mut still_pending = Vec::new();
+        for (at, outcome) in pending.into_iter().zip(outcomes) {
+            match outcome {
+                Err(error) if should_retry(&error) => still_pending.push(at),
+                Err(error) => {
+                    results[at] = Some(WriteResult::rejected(Some(puts[at].id.clone()), error.into()));
+                }
+                Ok(result) => results[at] = Some(WriteResult::success(result)),
+            }
+        }
+        pending = still_pending;
+        if pending.is_empty() {
+            return Ok(results.into_iter().flatten().collect());
+        }
+        tokio::time::sleep(RETRY_PAUSE).await;
+    }
+}
+
 /// Lines that are written together.
 #[derive(Default)]
-struct Batch {
+struct LineBatch {
     documents: Vec<ParsedDocument>,
     line_numbers: Vec<u64>,
 }
 
 /// The next batch, empty at the end of the body, and the problem if the body cannot be read further.
-async fn next_batch(lines: &mut Lines) -> (Batch, Option<Problem>) {
-    let (mut batch, mut bytes) = (Batch::default(), 0);
+async fn next_batch(lines: &mut Lines) -> (LineBatch, Option<Problem>) {
+    let (mut batch, mut bytes) = (LineBatch::default(), 0);
     while batch.documents.len() < BATCH_DOCUMENTS && bytes < BATCH_BYTES {
         let line = match lines.next().await {
             Ok(Some(line)) => line,
@@ -328,5 +338,76 @@ fn interrupted(problem: Problem, counts: WriteCounts) -> Problem {
         written_count => {
             problem.append_detail(&format!(" ({written_count} documents were written before and are kept)"))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::RefCell, collections::VecDeque, future::ready};
+
+    use service::Outcome;
+
+    use super::*;
+
+    fn error(kind: ErrorKind, code: &'static str) -> Error {
+        Error::new(kind, code, "message")
+    }
+
+    fn busy() -> Error {
+        error(ErrorKind::Overloaded, "overloaded")
+    }
+
+    fn late() -> Error {
+        error(ErrorKind::Unavailable, "deadline")
+    }
+
+    fn written(id: &str) -> Result<PutResult, Error> {
+        Ok(PutResult { id: id.to_owned(), outcome: Outcome::Created, seq: 1, truncated: false })
+    }
+
+    /// The status of each document, if `put` returns these outcomes one after the other.
+    async fn put(
+        ids: &[&str],
+        retry: bool,
+        outcomes: impl IntoIterator<Item = Result<Vec<Result<PutResult, Error>>, Error>>,
+    ) -> Result<Vec<String>, &'static str> {
+        let put =
+            |id: &&str| Put { id: (*id).to_owned(), fields: Vec::new(), ttl: None, expected: Expected::Any };
+        let outcomes = RefCell::new(outcomes.into_iter().collect::<VecDeque<_>>());
+        let retry_until = retry.then(|| Instant::now() + Duration::from_secs(60));
+        let next = |puts: Vec<Put>| {
+            let outcome = outcomes.borrow_mut().pop_front().expect("another outcome");
+            assert!(outcome.as_ref().is_ok_and(|results| results.len() == puts.len()) || outcome.is_err());
+            ready(outcome)
+        };
+        let results = put_with_retries(ids.iter().map(put).collect(), retry_until, next).await;
+        assert!(outcomes.borrow().is_empty(), "every outcome was used");
+        let describe = |result: &WriteResult| {
+            let json = serde_json::to_value(result).unwrap();
+            let status = json["error"]["code"].as_str().or(json["status"].as_str()).unwrap().to_owned();
+            format!("{} {status}", json["id"].as_str().unwrap())
+        };
+        results.map(|results| results.iter().map(describe).collect()).map_err(|error| error.code)
+    }
+
+    #[tokio::test]
+    async fn a_failed_retry_does_not_hide_what_was_written_before() {
+        let first = Ok(vec![written("a"), Err(busy()), written("c")]);
+        let statuses = put(&["a", "b", "c"], true, [first, Err(late())]).await.unwrap();
+        assert_eq!(statuses, ["a created", "b deadline", "c created"]);
+    }
+
+    #[tokio::test]
+    async fn documents_are_retried_while_the_service_is_overloaded() {
+        let outcomes = [Err(busy()), Ok(vec![Err(busy()), written("b")]), Ok(vec![written("a")])];
+        assert_eq!(put(&["a", "b"], true, outcomes).await.unwrap(), ["a created", "b created"]);
+        let without_retry = [Ok(vec![Err(busy()), written("b")])];
+        assert_eq!(put(&["a", "b"], false, without_retry).await.unwrap(), ["a overloaded", "b created"]);
+    }
+
+    #[tokio::test]
+    async fn a_batch_without_any_result_fails_as_a_whole() {
+        assert_eq!(put(&["a"], true, [Err(late())]).await, Err("deadline"));
+        assert_eq!(put(&["a"], false, [Err(busy())]).await, Err("overloaded"));
     }
 }
