@@ -12,12 +12,15 @@ use utoipa::{
     openapi::{RefOr, schema},
 };
 
-use super::{binary, value::RequestValue};
+use super::{
+    binary,
+    value::{EXACT_MAX, RequestValue},
+};
 use crate::http::{Problem, error_code::ErrorCode};
 use service::{Document, Expected, FIELDS_MAX, FieldKind, Patch, Put, Schema, Value};
 
-/// A document in a request. A problem with one of its members is kept rather than returned, so that it is reported for
-/// this document and does not affect others.
+/// A document in a request. A problem with one of its members is stored here rather than failing the body, so that it is
+/// reported for this document and does not affect others.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct DocumentRequest {
     id: Option<String>,
@@ -153,7 +156,9 @@ impl DocumentRequest {
 fn id(value: RequestValue) -> Option<String> {
     match value {
         RequestValue::Value(Value::Bytes(bytes)) => String::from_utf8(bytes).ok(),
-        RequestValue::Value(Value::Number(number)) if number.fract() == 0.0 && number.abs() < 1e15 => {
+        RequestValue::Value(Value::Number(number))
+            if number.fract() == 0.0 && number.abs() <= EXACT_MAX as f64 =>
+        {
             Some(format!("{number:.0}"))
         }
         _ => None,
@@ -367,8 +372,8 @@ impl Serialize for DocumentFields<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         for field in &self.document.fields {
-            let known = self.schema.fields.iter().find(|known| known.name.as_bytes() == &*field.name);
-            let value = FieldValue { value: &field.value, kind: known.map(|known| &known.kind) };
+            let in_schema = self.schema.fields.iter().find(|named| named.name.as_bytes() == &*field.name);
+            let value = FieldValue { value: &field.value, kind: in_schema.map(|field| &field.kind) };
             if self.vectors || !matches!(value.kind, Some(FieldKind::Vector(_))) {
                 map.serialize_entry(&name(&field.name), &value)?;
             }
@@ -377,7 +382,7 @@ impl Serialize for DocumentFields<'_> {
     }
 }
 
-/// The name of a field, which is UTF-8 unless it was written directly to a Redis.
+/// The name of a field. It is UTF-8 unless another program wrote it to a Redis.
 fn name(name: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(name)
 }
@@ -393,8 +398,8 @@ impl Serialize for FieldValue<'_> {
             None | Some(FieldKind::Text) => binary::write(self.value, serializer),
             Some(FieldKind::Vector(_)) => binary::write_base64(self.value, serializer),
             Some(FieldKind::Numeric) => match std::str::from_utf8(self.value).ok().and_then(number) {
-                Some(Number::Whole(number)) => serializer.serialize_i64(number),
-                Some(Number::Float(number)) => serializer.serialize_f64(number),
+                Some(JsonNumber::Whole(number)) => serializer.serialize_i64(number),
+                Some(JsonNumber::Float(number)) => serializer.serialize_f64(number),
                 None => binary::write(self.value, serializer),
             },
             Some(&FieldKind::Tag { separator, .. }) => match std::str::from_utf8(self.value) {
@@ -412,16 +417,17 @@ impl Serialize for FieldValue<'_> {
     }
 }
 
-enum Number {
+/// A number in JSON.
+enum JsonNumber {
     Whole(i64),
     Float(f64),
 }
 
-fn number(text: &str) -> Option<Number> {
+fn number(text: &str) -> Option<JsonNumber> {
     if let Ok(whole) = text.parse::<i64>() {
-        return Some(Number::Whole(whole));
+        return Some(JsonNumber::Whole(whole));
     }
-    text.parse::<f64>().ok().filter(|number| number.is_finite()).map(Number::Float)
+    text.parse::<f64>().ok().filter(|number| number.is_finite()).map(JsonNumber::Float)
 }
 
 #[cfg(test)]
@@ -453,11 +459,22 @@ mod tests {
     }
 
     #[test]
+    fn integer_ids_keep_all_digits() {
+        for id in
+            ["0", "-7", "1780000000000000", "9007199254740992", "9007199254740993", "18446744073709551615"]
+        {
+            let put = read(&format!(r#"{{"id":{id}}}"#)).into_put(None, Expected::Any).expect(id);
+            assert_eq!(put.id, id);
+        }
+    }
+
+    #[test]
     fn problems_name_the_member() {
         for (json, expected, at) in [
             (r#"{"title":"T"}"#, "id-missing", "id"),
             (r#"{"id":true}"#, "id", "id"),
             (r#"{"id":1.5}"#, "id", "id"),
+            (r#"{"id":1e300}"#, "id", "id"),
             (r#"{"id":"a","id":"b"}"#, "field-repeated", "id"),
             (r#"{"id":"a","x":1,"y":2,"x":1}"#, "field-repeated", "x"),
             (r#"{"id":"a","ttl_s":0}"#, "ttl", "ttl_s"),

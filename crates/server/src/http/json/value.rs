@@ -9,7 +9,7 @@ use super::binary;
 use service::Value;
 
 /// Integers up to this are exact as 64-bit floats.
-const EXACT_MAX: u64 = 1 << 53;
+pub(super) const EXACT_MAX: u64 = 1 << 53;
 
 /// The value of a field, or why it is invalid. An invalid value does not fail the parsing of the body, so that the error
 /// can name the field.
