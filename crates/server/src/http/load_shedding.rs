@@ -16,8 +16,8 @@ use super::{AppState, HttpSettings, Problem, router_over, routes::RouteActions, 
 use crate::access::{Action, LoadShedder};
 use service::Service;
 
-/// Extension of requests that admission rejects as shed. Requests of web pages take this way, since a page of another
-/// origin can read the response only with the CORS headers that are added there.
+/// Extension of shed requests that `admission` rejects: those of web pages, because a page of another origin can read the
+/// response only with the CORS headers that the router adds.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shed;
 
@@ -82,7 +82,7 @@ impl SheddableRoute {
     }
 }
 
-/// Whether `path` has the segments of `pattern`, in which `{name}` stands for any segment.
+/// Whether `path` has the segments of `pattern`, in which `{name}` matches any segment.
 fn matches_pattern(pattern: &str, path: &str) -> bool {
     let (mut pattern, mut path) = (pattern.split('/'), path.split('/'));
     loop {

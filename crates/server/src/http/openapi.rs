@@ -30,11 +30,11 @@ use super::Problem;
         (name = "page", description = "The web page"),
     )
 )]
-struct Frame;
+struct BaseDocument;
 
 /// The document without paths.
-pub(super) fn frame() -> utoipa::openapi::OpenApi {
-    Frame::openapi()
+pub(super) fn base_document() -> utoipa::openapi::OpenApi {
+    BaseDocument::openapi()
 }
 
 /// The complete document as JSON.

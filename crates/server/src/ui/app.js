@@ -55,7 +55,7 @@ function hit(result, words) {
   const snippet = cut ? chars.slice(0, SNIPPET_CHARS).join("") + "..." : result.content;
   const text = element("p", "text", ...highlight(snippet, words));
   const score = element("span", "score", result.score.toFixed(3));
-  score.title = `distance ${result.distance.toFixed(4)}`;
+  if (result.distance !== undefined) score.title = `distance ${result.distance.toFixed(4)}`;
   const foot = element("p", "foot", result.id);
   if (cut) {
     const more = element("button", "", "show all");

@@ -68,12 +68,12 @@ mod tests {
 
     /// Counts how often it is deserialized.
     #[derive(Debug, PartialEq)]
-    struct Number(u32);
+    struct CountedNumber(u32);
 
-    impl<'de> Deserialize<'de> for Number {
-        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Number, D::Error> {
+    impl<'de> Deserialize<'de> for CountedNumber {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<CountedNumber, D::Error> {
             READ.set(READ.get() + 1);
-            u32::deserialize(deserializer).map(Number)
+            u32::deserialize(deserializer).map(CountedNumber)
         }
     }
 
@@ -81,10 +81,13 @@ mod tests {
     fn excess_elements_are_counted_but_not_deserialized() {
         let read = |json: &str| {
             READ.set(0);
-            (serde_json::from_str::<BoundedVec<Number, 3>>(json).map(BoundedVec::into_vec), READ.get())
+            (serde_json::from_str::<BoundedVec<CountedNumber, 3>>(json).map(BoundedVec::into_vec), READ.get())
         };
         assert_eq!(read("[]").0.unwrap(), Ok(vec![]));
-        assert_eq!(read("[1,2,3]").0.unwrap(), Ok(vec![Number(1), Number(2), Number(3)]));
+        assert_eq!(
+            read("[1,2,3]").0.unwrap(),
+            Ok(vec![CountedNumber(1), CountedNumber(2), CountedNumber(3)])
+        );
         for (json, count) in [("[1,2,3,4]", 4), (r#"[1,2,3,"four",{"five":[5]},6]"#, 6)] {
             let (numbers, read) = read(json);
             assert_eq!((numbers.unwrap(), read), (Err(count), 3), "{json}");

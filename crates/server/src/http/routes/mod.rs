@@ -77,7 +77,7 @@ pub(super) struct RouteAction {
 impl RoutingTable {
     fn new() -> RoutingTable {
         RoutingTable {
-            router: OpenApiRouter::with_openapi(openapi::frame()),
+            router: OpenApiRouter::with_openapi(openapi::base_document()),
             actions: RouteActions::default(),
         }
     }
