@@ -88,6 +88,17 @@ pub(crate) fn models(schema: &Schema) -> impl Iterator<Item = &str> {
     vector_fields(schema).filter_map(|(_, vector)| vector.embed.as_ref().map(|embed| embed.model.as_str()))
 }
 
+/// Names in a message, up to a limit.
+const NAMES_SHOWN_MAX: usize = 20;
+
+/// The names, for a message; the first of them if there are many.
+fn list(names: &[String]) -> String {
+    match names.split_at_checked(NAMES_SHOWN_MAX) {
+        Some((shown, more @ [_, ..])) => format!("{} and {} more", shown.join(", "), more.len()),
+        _ => names.join(", "),
+    }
+}
+
 /// `key` without the first of the schema's prefixes that it starts with.
 pub(crate) fn id_of(schema: &Schema, key: &[u8]) -> String {
     let id = schema.prefixes.iter().find_map(|prefix| key.strip_prefix(prefix.as_slice())).unwrap_or(key);
@@ -131,7 +142,7 @@ impl Catalog {
                 )),
                 several => Err(Error::invalid(
                     "collection-ambiguous",
-                    format!("there are several collections; specify one of {}", several.join(", ")),
+                    format!("there are several collections; specify one of {}", list(several)),
                 )
                 .at("collection")),
             },
@@ -147,7 +158,7 @@ impl Catalog {
         self.names.binary_search_by(|existing| existing.as_str().cmp(name)).is_ok()
     }
 
-    /// Whether a document with this key and no TTL of its own expires by a collection's default TTL.
+    /// Whether a document with this key and no expiry expires by a collection's default TTL.
     pub(crate) fn has_default_ttl(&self, key: &[u8]) -> bool {
         self.collections().any(|collection| {
             collection.schema.ttl.is_some()
@@ -158,7 +169,7 @@ impl Catalog {
     fn not_found(&self, name: &str) -> Error {
         let existing = match self.names.as_slice() {
             [] => "there are no collections yet".to_owned(),
-            names => format!("collections: {}", names.join(", ")),
+            names => format!("collections: {}", list(names)),
         };
         Error::new(
             ErrorKind::NotFound,
@@ -166,5 +177,18 @@ impl Catalog {
             format!("there is no collection or alias {name:?}; {existing}"),
         )
         .at("collection")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_list_a_limited_number_of_names() {
+        let names = |count: usize| (0..count).map(|number| format!("c{number}")).collect::<Vec<_>>();
+        assert_eq!(list(&names(2)), "c0, c1");
+        assert!(list(&names(NAMES_SHOWN_MAX)).ends_with("c18, c19"));
+        assert!(list(&names(NAMES_SHOWN_MAX + 3)).ends_with("c18, c19 and 3 more"));
     }
 }

@@ -29,7 +29,7 @@ const UNEMBEDDED_DOCUMENTS: &str = "nearfield_unembedded_documents";
 /// Counts since the service was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Activity {
-    /// Jobs rejected because the queue was full.
+    /// Jobs rejected because of overload: the queue was full, or they would have waited too long.
     pub rejected: u64,
     /// Jobs dropped before they started, because of the deadline or a cancelled call.
     pub dropped: u64,
@@ -96,7 +96,7 @@ impl Meter {
         describe_histogram!(WRITE_SECONDS, Unit::Seconds, "Duration of writes until they are durable");
         describe_counter!(WRITTEN, "Documents written, by outcome");
         describe_gauge!(QUEUE_DEPTH, "Jobs waiting for a worker, by pool");
-        describe_counter!(REJECTED, "Jobs rejected because the queue was full, by pool");
+        describe_counter!(REJECTED, "Jobs rejected because of overload, by pool");
         describe_counter!(
             DROPPED,
             "Jobs dropped before they started, because of the deadline or a cancelled call"

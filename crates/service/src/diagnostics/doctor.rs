@@ -99,7 +99,7 @@ fn advise(data: &DiagnosticData<'_>) -> Vec<String> {
     }
     if rejected > 0 {
         advice.push(format!(
-            "{rejected} calls were rejected because the queue was full: the load exceeds what this machine can process; \
+            "{rejected} calls were rejected because of overload: the load exceeds what this machine can process; \
              add cores, increase the query cache (query_cache_mib), or distribute the load over several servers"
         ));
     }
