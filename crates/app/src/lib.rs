@@ -8,5 +8,6 @@ pub mod config;
 pub mod fuzzing;
 mod log;
 pub mod models;
+mod stderr;
 
 pub use service;

@@ -26,6 +26,8 @@ impl Core {
     /// Commits queued writes until the queue is closed and empty. On return, all of them are durable.
     pub(crate) fn run_committer(&self) {
         let mut unsynced = UnsyncedWrites::new(self.durability);
+        // A committer that panicked and continues no longer knows what is not durable.
+        self.sync_answered(&mut unsynced);
         while let Some(jobs) = self.queue.take(unsynced.time_left(self.time.elapsed())) {
             self.commit_jobs(jobs, &mut unsynced);
             if unsynced.time_left(self.time.elapsed()).is_some_and(|left| left.is_zero()) {

@@ -1,9 +1,13 @@
 //! State shared by the methods and threads of an engine.
 
-use std::path::PathBuf;
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use index::Cpu;
@@ -48,6 +52,9 @@ pub(crate) struct Core {
 
 /// Maximum number of warnings kept. The oldest are dropped first.
 const WARNINGS_MAX: usize = 100;
+
+/// Pause before a thread that panicked continues.
+const RESTART_PAUSE: Duration = Duration::from_millis(500);
 
 impl Core {
     pub(crate) fn new(store: Store, snapshots: Snapshots, options: &crate::Options) -> Core {
@@ -98,6 +105,24 @@ impl Core {
 
     pub(crate) fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Acquire)
+    }
+
+    /// Runs the work of a thread, and again after each panic, until it ends by itself or the engine closes: without one
+    /// of its threads, the engine would look healthy and stop indexing, or answering writers.
+    pub(crate) fn supervise(&self, run: &dyn Fn(&Core)) {
+        loop {
+            let seen = self.maintenance_wake.generation();
+            if catch_unwind(AssertUnwindSafe(|| run(self))).is_ok() {
+                return;
+            }
+            let thread = std::thread::current();
+            self.warn(format!("the thread {} panicked and was started again", thread.name().unwrap_or("?")));
+            if self.is_closing() {
+                return;
+            }
+            // A panic that repeats must not occupy a core.
+            self.maintenance_wake.wait_for(seen, RESTART_PAUSE);
+        }
     }
 
     /// Records a warning for [`crate::Engine::warnings`].

@@ -166,9 +166,9 @@ impl Engine {
         let core = Core::new(store, snapshots, options);
         core.load(&options.data_dir, progress)?;
         let core = Arc::new(core);
-        let spawn = |name: String, run: Box<dyn FnOnce(&Core) + Send>| {
+        let spawn = |name: String, run: Box<dyn Fn(&Core) + Send>| {
             let core = core.clone();
-            thread::Builder::new().name(name).spawn(move || run(&core))
+            thread::Builder::new().name(name).spawn(move || core.supervise(&*run))
         };
         let started = (|| {
             let committer = spawn("nearfield-committer".to_owned(), Box::new(Core::run_committer))?;
@@ -201,21 +201,14 @@ impl Engine {
         let mut threads = self.threads.lock();
         let Some(EngineThreads { committer, background, _directory }) = threads.take() else { return };
         self.core.queue.close();
-        self.join(committer);
+        committer.join().expect("a supervised thread ends without a panic");
         self.core.stop();
         for thread in background {
-            self.join(thread);
+            thread.join().expect("a supervised thread ends without a panic");
         }
         // A DDL operation may still be running; it checks whether the engine is closing.
         let _ddl_lock = self.core.ddl_lock.lock();
         self.core.save(is_snapshot_stale);
-    }
-
-    fn join(&self, thread: JoinHandle<()>) {
-        let name = thread.thread().name().unwrap_or_default().to_owned();
-        if thread.join().is_err() {
-            self.core.warn(format!("the thread {name} panicked"));
-        }
     }
 
     /// Problems without data loss since the engine was opened, oldest first: snapshots that were discarded or not

@@ -1,10 +1,13 @@
 //! Online backup of the embedded store.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
 use tokio::sync::mpsc;
 
-use crate::{Context, Error, Service, error_mapping, sync::Arc};
+use crate::{Context, Error, Service, call, error_mapping, sync::Arc};
 
 /// Size of a chunk in bytes.
 const CHUNK_BYTES: usize = 256 << 10;
@@ -46,7 +49,9 @@ impl Service {
         let thread = std::thread::Builder::new().name("nearfield-backup".to_owned());
         let spawned = thread.spawn(move || {
             let mut out = ChunkWriter { chunk: Vec::with_capacity(CHUNK_BYTES), sender };
-            match store.back_up(&mut out) {
+            // A panic must not look like the end of a complete backup.
+            let backed_up = catch_unwind(AssertUnwindSafe(|| store.back_up(&mut out)));
+            match backed_up.unwrap_or_else(|_| Err(call::panicked())) {
                 Ok(backup) => tracing::info!(last_seq = backup.last_seq, "backup completed"),
                 Err(_) if out.sender.is_closed() => tracing::warn!("backup aborted: its reader disconnected"),
                 Err(error) => {

@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use anyhow::Context as _;
 use serde::Serialize;
 
 use super::{
@@ -24,6 +25,7 @@ use crate::{
     config::{ServeFlags, Settings},
     log::start_log,
     models::{self, ModelSource},
+    stderr,
 };
 use server::serve::Server;
 
@@ -95,6 +97,7 @@ impl DemoArgs {
         }
         // The server opens the store itself.
         drop(client);
+        stderr::enqueue().context("starting the log")?;
         let server = Server::bind(&settings.server()?, !self.flags.settings.contains("listen"))?;
         if let Some(address) = server.unavailable_address() {
             terminal.note(format_args!("\n{address} is in use by another program"));

@@ -39,7 +39,7 @@ use self::{
     session::Session,
     terminal::{Color, Terminal},
 };
-use crate::config::Flags;
+use crate::{config::Flags, stderr};
 
 #[cfg(any(fuzzing, test))]
 pub(crate) use index::fuzzing;
@@ -123,7 +123,7 @@ pub fn run() -> ExitCode {
         Command::Model(args) => args.run(&session),
         Command::Completions(args) => args.run(&session),
     };
-    match ended {
+    let exit = match ended {
         Ok(exit) => exit.into(),
         Err(error) => match Exit::of(&error) {
             Some(exit) => {
@@ -132,7 +132,9 @@ pub fn run() -> ExitCode {
             }
             None => ExitCode::SUCCESS,
         },
-    }
+    };
+    stderr::flush();
+    exit
 }
 
 /// The error and its causes, without those that the text already contains.

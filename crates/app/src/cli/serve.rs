@@ -1,11 +1,14 @@
 //! `nearfield serve`.
 
+use anyhow::Context as _;
+
 use server::serve::{ServeError, Server};
 
 use super::{exit::Exit, session::Session};
 use crate::{
     config::{ConfigError, ServeFlags, Settings},
     log::start_log,
+    stderr,
 };
 
 /// Start the HTTP server with the API and the search page
@@ -33,6 +36,7 @@ pub(crate) struct ServeArgs {
 impl ServeArgs {
     /// Runs the command.
     pub(crate) fn run(self, session: &Session) -> anyhow::Result<Exit> {
+        stderr::enqueue().context("starting the log")?;
         let mut settings = session.settings(Some(&self.flags))?;
         if let Some(host) = self.host {
             settings.server.listen.set_ip(host);
@@ -52,7 +56,7 @@ impl ServeArgs {
 /// Serves until a signal stops it.
 pub(super) fn run(
     server: Server,
-    reload_settings: impl Fn() -> Result<Settings, ConfigError> + Send + 'static,
+    reload_settings: impl Fn() -> Result<Settings, ConfigError> + Send + Sync + 'static,
 ) -> anyhow::Result<()> {
     match server.run(move || Ok(reload_settings()?.server_keys())) {
         // Report it like commands that open the store themselves.

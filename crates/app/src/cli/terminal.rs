@@ -5,9 +5,12 @@ use std::{
     io::{self, IsTerminal, Write},
 };
 
+use anstream::AutoStream;
 use anstyle::{AnsiColor, Style};
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
+
+use crate::stderr;
 
 /// When to use colours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -128,9 +131,11 @@ fn tag_stdout_error(error: io::Error) -> io::Error {
     }
 }
 
-/// Errors are ignored: there is no other place to report them.
+/// Prints a line to standard error, with styles where they are wanted.
 fn print_stderr(text: std::fmt::Arguments<'_>) {
-    let _ = writeln!(anstream::stderr().lock(), "{text}");
+    let mut line = AutoStream::new(Vec::new(), AutoStream::choice(&io::stderr()));
+    writeln!(line, "{text}").expect("a vector can be written to");
+    stderr::write(&line.into_inner());
 }
 
 /// A table with these headings, as wide as the terminal.

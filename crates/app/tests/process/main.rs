@@ -11,6 +11,7 @@ mod generated_requests;
 mod huge_bodies;
 mod kills;
 mod ledger;
+mod log_readers;
 #[cfg(target_os = "linux")]
 mod memory_limit;
 mod paths;

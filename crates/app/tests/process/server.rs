@@ -40,9 +40,19 @@ impl Server {
 
     /// A server started by `wrapper` (a command that runs its arguments) with these environment variables.
     pub(crate) fn start_with(home: &Path, wrapper: &[&str], variables: &[(&str, &str)]) -> Server {
+        let log = File::options().create(true).append(true).open(home.join("log")).unwrap();
+        Server::start_logging(home, log.into(), wrapper, variables)
+    }
+
+    /// As [`Server::start_with`], with another standard error.
+    pub(crate) fn start_logging(
+        home: &Path,
+        log: Stdio,
+        wrapper: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Server {
         // Left over from a killed server; the new one writes it once it listens.
         let _ = std::fs::remove_file(home.join("data/server.json"));
-        let log = File::options().create(true).append(true).open(home.join("log")).unwrap();
         let program = assert_cmd::cargo::cargo_bin!("nearfield").to_str().unwrap();
         let command: Vec<&str> = wrapper.iter().copied().chain([program]).collect();
         let child = Command::new(command[0])

@@ -358,3 +358,15 @@ fn a_document_deleted_after_its_collection_was_dropped_is_not_reported_as_lost()
         assert!(matches!(found, Ok(None)), "switched {is_switched}: {found:?}");
     }
 }
+
+#[test]
+fn a_thread_that_panics_continues_and_is_reported() {
+    let (_dir, engine) = open_on(Disk::default());
+    let runs = AtomicU64::new(0);
+    engine.core.supervise(&|_| assert!(runs.fetch_add(1, Ordering::Relaxed) > 0, "on purpose"));
+    assert_eq!(runs.into_inner(), 2);
+    assert!(engine.warnings().iter().any(|warning| warning.contains("panicked and was started again")));
+    // A thread that panics while the engine closes must not keep it from closing.
+    engine.close();
+    engine.core.supervise(&|_| panic!("on purpose"));
+}

@@ -1,6 +1,6 @@
 //! Connections: accepted up to a limit, each served until it ends or the server stops.
 
-use std::{future::poll_fn, io, net::SocketAddr, sync::Arc, task::Poll, time::Duration};
+use std::{future::poll_fn, io, net::SocketAddr, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use arc_swap::ArcSwap;
 use axum::{
@@ -19,6 +19,7 @@ use tokio_util::{io::InspectReader, sync::CancellationToken};
 
 use super::{
     header_timeout::{HeaderTimeouts, HeaderTimer},
+    supervisor::Supervisor,
     tls::Tls,
     write_timeout::WriteTimeoutStream,
 };
@@ -83,7 +84,7 @@ pub async fn run(
 ) {
     let handler = RequestHandler::new(service, settings.http.clone());
     let handler = Arc::new(ArcSwap::from_pointee(handler));
-    serve_with(listeners, handler, settings, stop).await;
+    serve_with(listeners, handler, settings, Supervisor::new(stop)).await;
 }
 
 /// [`run`] with a replaceable handler: each request is answered by the handler that is set when it arrives.
@@ -91,13 +92,13 @@ pub(super) async fn serve_with(
     listeners: Vec<TcpListener>,
     handler: Arc<ArcSwap<RequestHandler>>,
     settings: ConnectionSettings,
-    stop: CancellationToken,
+    supervisor: Supervisor,
 ) {
     assert!(!listeners.is_empty(), "a server has a listener");
     let stopping = settings.http.stopping.clone();
     let (grace, connections_max) = (settings.grace, settings.connections_max);
     let connection_slots = Arc::new(Semaphore::new(connections_max));
-    let acceptor = Acceptor {
+    let acceptor = Arc::new(Acceptor {
         handler,
         connection_slots: Arc::clone(&connection_slots),
         health_slots: Arc::new(Semaphore::new(HEALTH_CONNECTIONS_MAX)),
@@ -106,9 +107,9 @@ pub(super) async fn serve_with(
         tls: settings.tls,
         rejection: http::too_many_connections(),
         stopping: stopping.clone(),
-    };
+    });
     let stopped = async {
-        stop.cancelled().await;
+        supervisor.stop().cancelled().await;
         stopping.cancel();
         let all = u32::try_from(connections_max).unwrap_or(u32::MAX);
         if tokio::time::timeout(grace, connection_slots.acquire_many(all)).await.is_err() {
@@ -119,9 +120,16 @@ pub(super) async fn serve_with(
             );
         }
     };
+    let listeners = Arc::new(listeners);
+    let accepting = supervisor.run("connections", move || {
+        let (acceptor, listeners) = (acceptor.clone(), listeners.clone());
+        async move { acceptor.accept(&listeners).await }
+    });
+    let mut stopped = pin!(stopped);
     tokio::select! {
-        () = stopped => (),
-        () = acceptor.accept(&listeners) => (),
+        () = stopped.as_mut() => (),
+        // Only if the supervisor gives up, which also stops the server.
+        () = accepting => stopped.await,
     }
 }
 
@@ -250,7 +258,7 @@ impl Connection {
             .max_headers(HEADERS_MAX)
             .max_buf_size(HEAD_BYTES_MAX)
             .serve_connection(TokioIo::new(stream), answer_request);
-        let mut connection = std::pin::pin!(connection);
+        let mut connection = pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
             () = stopping.cancelled(), if !health_only => {

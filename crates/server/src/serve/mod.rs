@@ -6,6 +6,7 @@ mod header_timeout;
 mod notify;
 mod open_files;
 pub mod signals;
+mod supervisor;
 mod tls;
 mod write_timeout;
 
@@ -25,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 pub use address::ServerAddress;
 pub use connections::{ConnectionSettings, run};
 use notify::notify;
+use supervisor::Supervisor;
 pub use tls::{Tls, TlsError, TlsFiles};
 
 use service::{Progress, Service, Store, SystemClock};
@@ -78,6 +80,9 @@ pub enum ServeError {
     /// Threads, timers or signal handlers are not available.
     #[error("cannot start the runtime: {0}")]
     Runtime(io::Error),
+    /// A part of the server that it cannot do without panicked, repeatedly if it was started again.
+    #[error("the server stopped because its task {0:?} panicked; the log has the messages")]
+    Panicked(&'static str),
 }
 
 /// A server that listens but does not serve yet.
@@ -192,7 +197,7 @@ impl Server {
     /// SIGHUP reloads the certificate and, with `load_keys`, the keys. If that fails, the previous ones stay.
     pub fn run(
         self,
-        load_keys: impl Fn() -> Result<ServerKeys, Box<dyn std::error::Error>> + Send + 'static,
+        load_keys: impl Fn() -> Result<ServerKeys, Box<dyn std::error::Error>> + Send + Sync + 'static,
     ) -> Result<(), ServeError> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .thread_name("nearfield-http")
@@ -206,23 +211,30 @@ impl Server {
         let startup = RequestHandler::without_shedding(http::startup_router(progress.clone()));
         let handler = Arc::new(ArcSwap::from_pointee(startup));
         let stop = signals::stop_token().map_err(ServeError::Runtime)?;
+        let supervisor = Supervisor::new(stop.clone());
         let served: Result<Option<Service>, ServeError> = runtime.block_on(async {
             self.listener.set_nonblocking(true).map_err(ServeError::Runtime)?;
             let listener = tokio::net::TcpListener::from_std(self.listener).map_err(ServeError::Runtime)?;
             signals::ignore_file_size_signal().map_err(ServeError::Runtime)?;
             if let Some(metrics) = self.metrics {
-                tokio::spawn(run_metrics_upkeep(metrics));
+                supervisor.spawn("metrics", move || run_metrics_upkeep(metrics.clone()));
             }
             // Before the store is open, so that a certificate can be replaced during a long opening.
             let (access, tls) = (http.access.clone(), self.tls.clone());
-            signals::on_reload(move || reload(&load_keys, &access, tls.as_ref()))
+            signals::on_reload(&supervisor, move || reload(&load_keys, &access, tls.as_ref()))
                 .map_err(ServeError::Runtime)?;
             let serving = tokio::spawn(connections::serve_with(
                 vec![listener],
                 handler.clone(),
                 settings,
-                stop.clone(),
+                supervisor.clone(),
             ));
+            let watching = supervisor.clone();
+            let serving = tokio::spawn(async move {
+                if serving.await.is_err() {
+                    watching.give_up("connections");
+                }
+            });
             let opened = tokio::select! {
                 opened = open(self.settings.service.clone(), progress) => opened?,
                 // Nothing has been written yet.
@@ -251,7 +263,7 @@ impl Server {
             service.close();
         }
         tracing::info!("stopped");
-        Ok(())
+        supervisor.failed().map_or(Ok(()), |task| Err(ServeError::Panicked(task)))
     }
 
     fn http_settings(&self) -> HttpSettings {

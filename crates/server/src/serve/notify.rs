@@ -2,6 +2,10 @@
 
 use std::{ffi::OsStr, io};
 
+/// How long a service manager may leave its notifications unread.
+#[cfg(target_os = "linux")]
+const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// Sends `state` to the service manager's socket, if there is one.
 pub(super) fn notify(socket: Option<&OsStr>, state: &str) {
     if let Some(socket) = socket
@@ -25,7 +29,9 @@ fn send(socket: &OsStr, state: &str) -> io::Result<()> {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
         _ => SocketAddr::from_pathname(socket)?,
     };
-    UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address).map(drop)
+    let manager = UnixDatagram::unbound()?;
+    manager.set_write_timeout(Some(TIMEOUT))?;
+    manager.send_to_addr(state.as_bytes(), &address).map(drop)
 }
 
 #[cfg(not(target_os = "linux"))]

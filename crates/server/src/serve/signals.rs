@@ -1,8 +1,14 @@
 //! SIGTERM and SIGINT: the first stops gracefully, the second ends the process. SIGHUP reloads.
 
-use std::io;
+use std::{
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use tokio_util::sync::CancellationToken;
+
+use super::supervisor::Supervisor;
 
 /// Exit code of a process ended by SIGINT, by the convention of shells.
 pub const INTERRUPTED: u8 = 130;
@@ -12,8 +18,8 @@ pub(super) fn stop_token() -> io::Result<CancellationToken> {
     let stop = CancellationToken::new();
     let on_first = stop.clone();
     listen(move || {
-        tracing::info!("stopping; a second signal ends the process at once");
         on_first.cancel();
+        tracing::info!("stopping; a second signal ends the process at once");
     })?;
     Ok(stop)
 }
@@ -25,12 +31,17 @@ pub fn listen(on_first: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let mut signals = runtime.block_on(async { Signals::new() })?;
     let listen = async move {
         signals.next().await;
-        on_first();
+        // Whatever it does, the second signal ends the process.
+        let _ = catch_unwind(AssertUnwindSafe(on_first));
         signals.next().await;
-        std::process::exit(INTERRUPTED.into());
     };
     let thread = std::thread::Builder::new().name("nearfield-signals".to_owned());
-    thread.spawn(move || runtime.block_on(listen)).map(drop)
+    let run = move || {
+        // A process that does not listen to signals could not be stopped.
+        let _ = catch_unwind(AssertUnwindSafe(|| runtime.block_on(listen)));
+        std::process::exit(INTERRUPTED.into());
+    };
+    thread.spawn(run).map(drop)
 }
 
 /// Ignores SIGXFSZ, so that exceeding the file size limit of the process fails the write instead of ending the process.
@@ -49,14 +60,27 @@ pub(super) fn ignore_file_size_signal() -> io::Result<()> {
     Ok(())
 }
 
-/// Calls `reload` at every SIGHUP.
+/// Calls `reload`, which may block, at every SIGHUP.
 #[cfg(unix)]
-pub(super) fn on_reload(reload: impl Fn() + Send + 'static) -> io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut hangups = signal(SignalKind::hangup())?;
-    tokio::spawn(async move {
-        while hangups.recv().await.is_some() {
-            reload();
+pub(super) fn on_reload(
+    supervisor: &Supervisor,
+    reload: impl Fn() + Send + Sync + 'static,
+) -> io::Result<()> {
+    use tokio::{
+        signal::unix::{SignalKind, signal},
+        sync::Mutex,
+    };
+    let hangups = Arc::new(Mutex::new(signal(SignalKind::hangup())?));
+    let reload = Arc::new(reload);
+    supervisor.spawn("reload", move || {
+        let (hangups, reload) = (hangups.clone(), reload.clone());
+        async move {
+            let mut hangups = hangups.lock().await;
+            while hangups.recv().await.is_some() {
+                let reload = reload.clone();
+                // A panic is logged, and the next signal reloads again.
+                let _ = tokio::task::spawn_blocking(move || reload()).await;
+            }
         }
     });
     Ok(())
@@ -64,7 +88,10 @@ pub(super) fn on_reload(reload: impl Fn() + Send + 'static) -> io::Result<()> {
 
 /// Other systems have no such signal.
 #[cfg(not(unix))]
-pub(super) fn on_reload(_reload: impl Fn() + Send + 'static) -> io::Result<()> {
+pub(super) fn on_reload(
+    _supervisor: &Supervisor,
+    _reload: impl Fn() + Send + Sync + 'static,
+) -> io::Result<()> {
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 //! documents, for a collection that is being rebuilt, and after a model was replaced.
 
 use std::{
+    ops::ControlFlow,
     panic::{AssertUnwindSafe, catch_unwind},
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -104,38 +105,52 @@ impl From<Error> for Interruption {
 impl BackfillWorker {
     fn run(&self) {
         let mut has_failed = false;
-        while self.wait(has_failed) {
-            has_failed = false;
-            for info in self.shared.backend.cached_collections() {
-                let complete = AssertUnwindSafe(|| self.complete(&info));
-                let result = catch_unwind(complete).unwrap_or_else(|_| Err(panicked().into()));
-                match result {
-                    Ok(()) => {
-                        self.shared.backfill_errors.lock().remove(&info.name);
-                    }
-                    Err(Interruption::Closing) => return,
-                    // The collection was dropped during the backfill.
-                    Err(Interruption::Failed(error)) if error.kind == ErrorKind::NotFound => {
-                        self.shared.backfill_errors.lock().remove(&info.name);
-                    }
-                    Err(Interruption::Failed(error)) => {
-                        let previous = self
-                            .shared
-                            .backfill_errors
-                            .lock()
-                            .insert(info.name.clone(), error.message.clone());
-                        if previous.as_ref() != Some(&error.message) {
-                            tracing::warn!(collection = info.name, %error, "cannot embed documents; will retry");
-                        }
-                        has_failed = true;
-                    }
-                }
-                // State recorded after a concurrent drop was not removed by the drop.
-                if !self.shared.catalog().has(&info.name) {
-                    self.shared.forget(&info.name);
+        loop {
+            // Without this thread, collections would stay incomplete and rebuilds would never end.
+            match catch_unwind(AssertUnwindSafe(|| self.run_once(has_failed))) {
+                Ok(ControlFlow::Continue(failed)) => has_failed = failed,
+                Ok(ControlFlow::Break(())) => return,
+                Err(_) => {
+                    tracing::error!("the background embedder panicked; it continues");
+                    has_failed = true;
                 }
             }
         }
+    }
+
+    /// Waits for work and completes all collections. Returns whether one failed, or breaks when closing.
+    fn run_once(&self, has_failed: bool) -> ControlFlow<(), bool> {
+        if !self.wait(has_failed) {
+            return ControlFlow::Break(());
+        }
+        let mut has_failed = false;
+        for info in self.shared.backend.cached_collections() {
+            let complete = AssertUnwindSafe(|| self.complete(&info));
+            let result = catch_unwind(complete).unwrap_or_else(|_| Err(panicked().into()));
+            match result {
+                Ok(()) => {
+                    self.shared.backfill_errors.lock().remove(&info.name);
+                }
+                Err(Interruption::Closing) => return ControlFlow::Break(()),
+                // The collection was dropped during the backfill.
+                Err(Interruption::Failed(error)) if error.kind == ErrorKind::NotFound => {
+                    self.shared.backfill_errors.lock().remove(&info.name);
+                }
+                Err(Interruption::Failed(error)) => {
+                    let previous =
+                        self.shared.backfill_errors.lock().insert(info.name.clone(), error.message.clone());
+                    if previous.as_ref() != Some(&error.message) {
+                        tracing::warn!(collection = info.name, %error, "cannot embed documents; will retry");
+                    }
+                    has_failed = true;
+                }
+            }
+            // State recorded after a concurrent drop was not removed by the drop.
+            if !self.shared.catalog().has(&info.name) {
+                self.shared.forget(&info.name);
+            }
+        }
+        ControlFlow::Continue(has_failed)
     }
 
     /// Sleeps until it is woken, after a failure at most until the retry; `false` when closing.
