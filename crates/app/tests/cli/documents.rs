@@ -54,7 +54,7 @@ fn schema() -> Value {
     ]})
 }
 
-/// A document, of which `data_formats` contains some.
+/// A document; the files in `data_formats` contain documents that this function returned.
 pub(crate) fn document(number: usize) -> Value {
     json!({
         "id": format!("thing/{number}"),
