@@ -92,20 +92,20 @@ fn measure_stages(cpu: Cpu) {
         ("intermediate", WIDTH, 4 * WIDTH, Activation::Identity),
         ("GELU and output", 4 * WIDTH, WIDTH, Activation::Gelu),
     ] {
-        let layers: Vec<int8::Linear> = (0..LAYERS)
+        let layers: Vec<int8::Int8Linear> = (0..LAYERS)
             .map(|_| {
                 let (shifts, factors) = (vec![0.0; inputs], vec![1.0; inputs]);
-                int8::Linear::pack(&values(inputs * outputs), &values(outputs), inputs, &shifts, &factors)
+                int8::Int8Linear::pack(&values(inputs * outputs), &values(outputs), inputs, &shifts, &factors)
             })
             .collect();
         let (x, mut y) = (values(TOKENS * inputs), vec![0.0; TOKENS * outputs]);
-        let mut scratch = int8::LinearScratch::default();
+        let mut scratch = int8::Int8LinearScratch::default();
         print_min(stage, || {
             layers.iter().for_each(|l| l.apply(cpu, black_box(&x), activation, &mut y, &mut scratch))
         });
     }
     let (qkv, mut context) = (values(TOKENS * 3 * WIDTH), vec![0.0; TOKENS * WIDTH]);
-    let mut scratch = bf16::AttentionScratch::default();
+    let mut scratch = bf16::Bf16AttentionScratch::default();
     print_min("attention", || {
         for _ in 0..LAYERS {
             bf16::attention(cpu, black_box(&qkv), WIDTH, 12, &mut context, &mut scratch);

@@ -54,9 +54,9 @@ impl Calibration {
         let mut hidden = vec![0.0; lengths.iter().sum::<usize>() * width];
         let mut rest = &mut hidden[..];
         for ids in texts {
-            let (of_text, remaining) = rest.split_at_mut(ids.len() * width);
-            let mut position_rows = vec![0.0; of_text.len()];
-            embeddings.embed(cpu, ComputeType::Bf16, ids, of_text, &mut position_rows);
+            let (text_rows, remaining) = rest.split_at_mut(ids.len() * width);
+            let mut position_rows = vec![0.0; text_rows.len()];
+            embeddings.embed(cpu, ComputeType::Bf16, ids, text_rows, &mut position_rows);
             rest = remaining;
         }
         Calibration { cpu, shape, hidden, lengths, scratch: LayerScratch::default() }

@@ -9,7 +9,7 @@ pub enum ComputeType {
     /// Linear layers in 8-bit integers. The fastest.
     Int8,
     /// Linear layers and attention in bfloat16, with sums in single precision. On a processor without bfloat16
-    /// instructions, single-precision arithmetic computes the same values at its own speed.
+    /// instructions, single-precision arithmetic computes the same values, more slowly.
     Bf16,
     /// Single precision throughout.
     F32,

@@ -40,7 +40,7 @@ impl Encoder {
         let embeddings = Embeddings::load(shape, weights, computes)?;
         let mut stacks: Vec<(ComputeType, OnceLock<Vec<Layer>>)> = Vec::new();
         for &compute in computes {
-            if stacks.iter().all(|(known, _)| *known != compute) {
+            if stacks.iter().all(|(stack_compute, _)| *stack_compute != compute) {
                 stacks.push((compute, OnceLock::new()));
             }
         }
@@ -90,7 +90,7 @@ impl Encoder {
     }
 
     fn layers(&self, compute: ComputeType) -> Option<&[Layer]> {
-        let (_, layers) = self.stacks.iter().find(|(known, _)| *known == compute)?;
+        let (_, layers) = self.stacks.iter().find(|(stack_compute, _)| *stack_compute == compute)?;
         layers.get().map(Vec::as_slice)
     }
 

@@ -100,9 +100,9 @@ impl LayerWeights {
         };
         let mut qkv: LinearWeights = matrix("attention.self.query", width, width)?;
         for part in ["attention.self.key", "attention.self.value"] {
-            let more = matrix(part, width, width)?;
-            qkv.weights.extend(more.weights);
-            qkv.bias.extend(more.bias);
+            let part_matrix = matrix(part, width, width)?;
+            qkv.weights.extend(part_matrix.weights);
+            qkv.bias.extend(part_matrix.bias);
         }
         Ok(LayerWeights {
             qkv,

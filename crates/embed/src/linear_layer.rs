@@ -11,18 +11,18 @@ use crate::smoothing::Smoothing;
 /// A linear layer packed for one compute type.
 #[derive(Debug)]
 pub(crate) enum LinearLayer {
-    Int8(int8::Linear),
-    Bf16(bf16::Linear),
-    F32(dense::Linear),
+    Int8(int8::Int8Linear),
+    Bf16(bf16::Bf16Linear),
+    F32(dense::DenseLinear),
 }
 
 /// Working memory of linear layers and attention.
 #[derive(Debug, Default)]
 pub(crate) struct LinearScratch {
-    int8: int8::LinearScratch,
-    bf16: bf16::LinearScratch,
-    bf16_attention: bf16::AttentionScratch,
-    dense_attention: dense::AttentionScratch,
+    int8: int8::Int8LinearScratch,
+    bf16: bf16::Bf16LinearScratch,
+    bf16_attention: bf16::Bf16AttentionScratch,
+    dense_attention: dense::DenseAttentionScratch,
 }
 
 impl LinearLayer {
@@ -61,10 +61,10 @@ impl LinearLayer {
         match compute {
             ComputeType::Int8 => {
                 let Smoothing { shifts, factors } = smoothing;
-                LinearLayer::Int8(int8::Linear::pack(weights, bias, inputs, shifts, factors))
+                LinearLayer::Int8(int8::Int8Linear::pack(weights, bias, inputs, shifts, factors))
             }
-            ComputeType::Bf16 => LinearLayer::Bf16(bf16::Linear::pack(cpu, weights, bias, inputs)),
-            ComputeType::F32 => LinearLayer::F32(dense::Linear::pack(cpu, weights, bias, inputs)),
+            ComputeType::Bf16 => LinearLayer::Bf16(bf16::Bf16Linear::pack(cpu, weights, bias, inputs)),
+            ComputeType::F32 => LinearLayer::F32(dense::DenseLinear::pack(cpu, weights, bias, inputs)),
         }
     }
 }

@@ -164,8 +164,8 @@ impl Model {
         let ids: Vec<&[u32]> = texts.iter().map(|tokens| &tokens.ids[..]).collect();
         let mut hidden = self.encoder.encode(&ids, compute, scratch);
         for (ids, row) in ids.iter().zip(rows.chunks_exact_mut(dim)) {
-            let (of_text, rest) = hidden.split_at(ids.len() * dim);
-            pool(self.settings.pooling, of_text, dim, row);
+            let (text_rows, rest) = hidden.split_at(ids.len() * dim);
+            pool(self.settings.pooling, text_rows, dim, row);
             if self.settings.normalize {
                 normalize(row);
             }

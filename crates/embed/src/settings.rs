@@ -167,11 +167,11 @@ fn default_layer_norm_eps() -> f64 {
 
 fn read_shape(path: &Path) -> Result<ModelShape, LoadError> {
     let config: BertConfig = read_json(path)?;
-    let expect_value = |key, found: &str, known: &str| {
-        if found == known {
+    let expect_value = |key, found: &str, supported: &str| {
+        if found == supported {
             return Ok(());
         }
-        Err(invalid_setting(path, key, format!("\"{found}\""), format!("only \"{known}\" is supported")))
+        Err(invalid_setting(path, key, format!("\"{found}\""), format!("only \"{supported}\" is supported")))
     };
     expect_value("model_type", &config.model_type, "bert")?;
     expect_value("hidden_act", &config.hidden_act, "gelu")?;

@@ -45,8 +45,8 @@ impl Smoothing {
         }
         let mut weights = vec![RANGE_MIN; inputs];
         for row in matrix.weights.chunks_exact(inputs) {
-            for (greatest, weight) in weights.iter_mut().zip(row) {
-                *greatest = greatest.max(weight.abs());
+            for (max, weight) in weights.iter_mut().zip(row) {
+                *max = max.max(weight.abs());
             }
         }
         let factors = weights.iter().zip(ranges).map(|(weight, range)| (weight / range).sqrt()).collect();

@@ -16,11 +16,11 @@ const UNREACHED_SHARE: usize = 1_000;
 
 const LABELS: u32 = 5;
 
-/// Vectors searched for in all schedules of a scenario, and how many were missed. With so few links per vector, a schedule
-/// that interrupts a thread again and again can disconnect one.
+/// The number of vectors searched for in all schedules of a scenario, and of those not found. With so few links per
+/// vector, a schedule that interrupts a thread again and again can disconnect one.
 #[derive(Default)]
 struct Reached {
-    of: AtomicUsize,
+    searched: AtomicUsize,
     missed: AtomicUsize,
 }
 
@@ -28,16 +28,19 @@ struct Reached {
 fn check<F: Fn(&Reached) + Copy + Send + Sync + 'static>(scenario: F) {
     let reached: &'static Reached = Box::leak(Box::default());
     let schedules = model_checker::check(SCHEDULES, move || scenario(reached));
-    let (of, missed) = (reached.of.load(Relaxed), reached.missed.load(Relaxed));
-    println!("{missed} of {of} vectors missed in {schedules} schedules");
-    assert!(missed * UNREACHED_SHARE <= of, "{missed} of {of} vectors were not found by themselves");
+    let (searched, missed) = (reached.searched.load(Relaxed), reached.missed.load(Relaxed));
+    println!("{missed} of {searched} vectors missed in {schedules} schedules");
+    assert!(
+        missed * UNREACHED_SHARE <= searched,
+        "{missed} of {searched} vectors were not found by themselves"
+    );
 }
 
 fn index(algorithm: Algorithm) -> Arc<Index> {
-    holding(algorithm, Quantization::None)
+    quantized_index(algorithm, Quantization::None)
 }
 
-fn holding(algorithm: Algorithm, quantization: Quantization) -> Arc<Index> {
+fn quantized_index(algorithm: Algorithm, quantization: Quantization) -> Arc<Index> {
     Arc::new(Index::new(options(algorithm, quantization), Cpu::detect()))
 }
 
@@ -58,7 +61,7 @@ fn all() -> SearchParams<'static> {
 }
 
 /// Checks the index after all threads have finished.
-fn settled(index: &Index, live: impl Iterator<Item = u32>, reached: &Reached) {
+fn check_final_state(index: &Index, live: impl Iterator<Item = u32>, reached: &Reached) {
     index.drain(usize::MAX);
     index.check_invariants();
     let mut live: Vec<u32> = live.collect();
@@ -68,10 +71,10 @@ fn settled(index: &Index, live: impl Iterator<Item = u32>, reached: &Reached) {
     found.sort_unstable();
     assert_eq!(found, live);
     for &label in &live {
-        let own = index.vector(label).unwrap();
-        let found = index.search(&own, &SearchParams { k: 1, ..all() });
+        let vector = index.vector(label).unwrap();
+        let found = index.search(&vector, &SearchParams { k: 1, ..all() });
         assert!(found.iter().all(|neighbor| live.contains(&neighbor.label)));
-        reached.of.fetch_add(1, Relaxed);
+        reached.searched.fetch_add(1, Relaxed);
         let is_found = found.iter().any(|first| first.label == label && first.distance < 1e-6);
         reached.missed.fetch_add(usize::from(!is_found), Relaxed);
     }
@@ -83,7 +86,7 @@ fn a_search_finds_either_the_old_or_the_new_version_of_a_vector() {
         [(HNSW, Quantization::None), (Algorithm::Flat, Quantization::None), (HNSW, Quantization::Int8)]
     {
         check(move |reached| {
-            let index = holding(algorithm, quantization);
+            let index = quantized_index(algorithm, quantization);
             (0..3).for_each(|label| index.upsert(label, &vector(label, 0)));
             index.drain(2);
             let writer = {
@@ -105,7 +108,7 @@ fn a_search_finds_either_the_old_or_the_new_version_of_a_vector() {
             }
             writer.join().unwrap();
             index.vacuum();
-            settled(&index, 0..3, reached);
+            check_final_state(&index, 0..3, reached);
         });
     }
 }
@@ -138,7 +141,7 @@ fn a_search_sees_the_inserts_and_removals_before_it() {
             drainer.join().unwrap();
         }
         index.vacuum();
-        settled(&index, [1, 3, 4, 7].into_iter(), reached);
+        check_final_state(&index, [1, 3, 4, 7].into_iter(), reached);
     });
 }
 
@@ -173,8 +176,8 @@ fn a_graph_grows_again_after_all_vectors_were_removed_during_linking() {
         index.drain(usize::MAX);
         index.vacuum();
         index.vacuum();
-        settled(&index, 8..10, reached);
-        assert_eq!(index.stats().removed, 0, "every slot was given back");
+        check_final_state(&index, 8..10, reached);
+        assert_eq!(index.stats().removed, 0, "every slot is reclaimed");
     });
 }
 
@@ -201,7 +204,7 @@ fn a_concurrent_snapshot_contains_the_vectors_inserted_before() {
         let restored = Index::load(&mut &bytes[..], options, Cpu::detect()).unwrap();
         let live: Vec<u32> = (0..3).filter(|&label| restored.vector(label).is_some()).collect();
         assert!(live == [0, 1, 2] || live == [0, 1], "{live:?}");
-        settled(&restored, live.into_iter(), reached);
+        check_final_state(&restored, live.into_iter(), reached);
     });
 }
 
@@ -242,8 +245,8 @@ fn vacuum_steps_keep_a_changing_graph_consistent() {
         while index.vacuum_step(2) {
             index.check_invariants();
         }
-        settled(&index, [0, 2, 4, 6, 7, 9].into_iter(), reached);
-        assert_eq!(index.stats().removed, 0, "every slot was given back");
+        check_final_state(&index, [0, 2, 4, 6, 7, 9].into_iter(), reached);
+        assert_eq!(index.stats().removed, 0, "every slot is reclaimed");
     });
 }
 
@@ -272,6 +275,6 @@ fn a_vector_replaced_in_the_tail_is_found_while_others_are_removed() {
         assert_eq!(found, [1, 2]);
         writer.join().unwrap();
         drainer.join().unwrap();
-        settled(&index, [1, 2].into_iter(), reached);
+        check_final_state(&index, [1, 2].into_iter(), reached);
     });
 }

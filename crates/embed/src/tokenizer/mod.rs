@@ -1,7 +1,7 @@
 //! Text to token ids.
 //!
 //! The `tokenizers` library parses the tokenizer file and defines the expected result. BERT
-//! vocabularies use our own, faster tokenizer, which leaves the few texts it does not support to the library.
+//! vocabularies use a faster tokenizer of this crate, and the library for the few texts that it does not support.
 
 mod characters;
 #[cfg(any(fuzzing, test))]
@@ -52,7 +52,7 @@ impl Tokenizer {
         let special = tokenizer.get_post_processor().map_or(0, |processor| processor.added_tokens(false));
         if special >= tokens_max {
             let message = format!(
-                "it adds {special} special tokens to every text, which leaves no room for words within the \
+                "it adds {special} special tokens to every text, which leaves no space for words within the \
                  model's maximum of {tokens_max} tokens"
             );
             return Err(invalid(message.into()));
@@ -79,8 +79,8 @@ impl Tokenizer {
 
     /// Tokenizes `text` with special tokens, truncated to the model's maximum length.
     pub(crate) fn tokenize(&self, text: &str) -> Tokens {
-        let own = self.wordpiece.as_ref().and_then(|own| own.tokenize(text, self.tokens_max));
-        own.unwrap_or_else(|| self.tokenize_with_library(text))
+        let tokens = self.wordpiece.as_ref().and_then(|wordpiece| wordpiece.tokenize(text, self.tokens_max));
+        tokens.unwrap_or_else(|| self.tokenize_with_library(text))
     }
 
     fn tokenize_with_library(&self, text: &str) -> Tokens {

@@ -82,8 +82,8 @@ pub(crate) fn parse(bytes: &[u8], tokens_max: usize) -> Tokenizer {
 /// Asserts that our tokenizer gives the same result as the library. Returns `false` if it does not support the
 /// text.
 pub(crate) fn matches_library(tokenizer: &Tokenizer, text: &str) -> bool {
-    let own = tokenizer.wordpiece.as_ref().expect("the vocabulary is BERT's");
-    let Some(tokens) = own.tokenize(text, tokenizer.tokens_max) else { return false };
+    let wordpiece = tokenizer.wordpiece.as_ref().expect("the vocabulary is BERT's");
+    let Some(tokens) = wordpiece.tokenize(text, tokenizer.tokens_max) else { return false };
     assert_eq!(tokens, tokenizer.tokenize_with_library(text), "{text:?}");
     true
 }

@@ -199,8 +199,8 @@ fn the_models_length_limit_overrides_truncation_and_padding_in_the_tokenizer_fil
     assert_eq!(tokens("Stones? seaside zebra"), (vec![2, 6, 7, 11, 9, 10, 1, 3], false));
     let full: Vec<u32> = [vec![2], vec![5; TOKENS_MAX - 2], vec![3]].concat();
     assert_eq!(tokens(&"river ".repeat(TOKENS_MAX - 2)), (full.clone(), false));
-    for more in [TOKENS_MAX - 1, TOKENS_MAX, TOKENS_MAX + 1, 1000] {
-        assert_eq!(tokens(&"river ".repeat(more)), (full.clone(), true), "{more} words");
+    for words in [TOKENS_MAX - 1, TOKENS_MAX, TOKENS_MAX + 1, 1000] {
+        assert_eq!(tokens(&"river ".repeat(words)), (full.clone(), true), "{words} words");
     }
 }
 

@@ -31,9 +31,9 @@ fn built<'a>(options: Options, vectors: impl IntoIterator<Item = (u32, &'a Vec<f
 fn found_by_own_vector(index: &Index, labels: impl Iterator<Item = u32>) -> f64 {
     let (mut found, mut count) = (0, 0);
     for label in labels {
-        let own = index.vector(label).expect("the label has a vector");
+        let vector = index.vector(label).expect("the label has a vector");
         count += 1;
-        found += usize::from(index.search(&own, &search(10, 200)).iter().any(|hit| hit.label == label));
+        found += usize::from(index.search(&vector, &search(10, 200)).iter().any(|hit| hit.label == label));
     }
     f64::from(u32::try_from(found).unwrap()) / f64::from(count)
 }
@@ -51,9 +51,9 @@ fn recall_and_memory_survive_ten_rounds_of_replacing_half_of_the_quantized_vecto
 fn churned(options: Options) {
     const COUNT: u32 = 4_000;
     let dim = options.dim;
-    let mut held = clustered(COUNT as usize, dim, 11);
+    let mut current = clustered(COUNT as usize, dim, 11);
     let queries = clustered(600, dim, 12);
-    let index = built(options, (0..).zip(&held));
+    let index = built(options, (0..).zip(&current));
     let first_bytes = index.stats().bytes;
     let mut random = Random::new(13);
     for round in 0..10 {
@@ -67,12 +67,12 @@ fn churned(options: Options) {
         let fresh = clustered(half.len(), dim, 100 + round);
         for (&label, vector) in half.iter().zip(fresh) {
             index.upsert(label, &vector);
-            held[label as usize] = vector;
+            current[label as usize] = vector;
         }
         index.drain(usize::MAX);
     }
     index.check_invariants();
-    let fresh = built(options, (0..).zip(&held));
+    let fresh = built(options, (0..).zip(&current));
     for ef in [10, 40] {
         let (churned, fresh) =
             (recall(&index, &queries, &search(10, ef)), recall(&fresh, &queries, &search(10, ef)));
@@ -93,13 +93,13 @@ fn one_thread_builds_a_deterministic_graph() {
         bytes
     };
     for options in QUANTIZATIONS.map(|quantization| quantized(quantization, 16)) {
-        let at_once = built(options, (0..).zip(&vectors));
+        let in_one_drain = built(options, (0..).zip(&vectors));
         let one_by_one = Index::new(options, Cpu::detect());
         for (label, vector) in (0..).zip(&vectors) {
             one_by_one.upsert(label, vector);
             one_by_one.drain(1);
         }
-        assert!(bytes(at_once) == bytes(one_by_one));
+        assert!(bytes(in_one_drain) == bytes(one_by_one));
     }
 }
 
@@ -111,7 +111,7 @@ fn slots_of_removed_vectors_are_reclaimed() {
     {
         let index = Index::new(options, Cpu::detect());
         let vectors = clustered(2_000, 8, 15);
-        let mut most = 0;
+        let mut first_bytes = 0;
         for round in 0..20 {
             for (label, vector) in (0..).zip(&vectors) {
                 index.upsert(label, vector);
@@ -126,8 +126,12 @@ fn slots_of_removed_vectors_are_reclaimed() {
             let stats = index.stats();
             assert_eq!((stats.vectors, stats.tail, stats.removed), (0, 0, 0), "{options:?} {round}");
             index.check_invariants();
-            most = most.max(if round == 0 { stats.bytes } else { 0 });
-            assert!(stats.bytes <= most, "{} bytes in round {round}, {most} in the first", stats.bytes);
+            first_bytes = first_bytes.max(if round == 0 { stats.bytes } else { 0 });
+            assert!(
+                stats.bytes <= first_bytes,
+                "{} bytes in round {round}, {first_bytes} in the first",
+                stats.bytes
+            );
         }
     }
 }
@@ -153,15 +157,17 @@ fn copies_of_one_vector_do_not_disconnect_the_others() {
 /// stay, some are updated all the time, some are removed and inserted again.
 #[test]
 fn concurrent_operations_are_consistent() {
-    at_once(options(16, HNSW));
+    check_concurrent_operations(options(16, HNSW));
 }
 
 #[test]
 fn concurrent_operations_on_quantized_vectors_are_consistent() {
-    [Quantization::Int8, Quantization::Int4].into_iter().for_each(|coded| at_once(quantized(coded, 16)));
+    [Quantization::Int8, Quantization::Int4]
+        .into_iter()
+        .for_each(|coded| check_concurrent_operations(quantized(coded, 16)));
 }
 
-fn at_once(options: Options) {
+fn check_concurrent_operations(options: Options) {
     const KEPT: u32 = 600;
     const UPDATED: u32 = 800;
     const ALL: u32 = 1_200;

@@ -62,11 +62,12 @@ fn exact_search_agrees_with_a_naive_loop() {
             assert_eq!(check(vector, options.dim, options.metric), Ok(()));
             index.upsert(label as u32 * 3, vector);
         }
-        // Half of them in the graph, half in the tail: it must make no difference.
+        // Half of them in the graph, half in the tail: results are the same.
         index.drain(30);
         for query in self::vectors(4, options.dim, options.vector_type, 4) {
-            // What is judged is the distance to the vector as the type holds it; codes hold it as given.
-            let held = |vector: &[f32]| {
+            // The expected distance is that to the vector as the element type stores it, or, with codes, to the original
+            // vector.
+            let stored = |vector: &[f32]| {
                 if options.quantization != Quantization::None {
                     return vector.to_vec();
                 }
@@ -81,7 +82,7 @@ fn exact_search_agrees_with_a_naive_loop() {
             let mut naive: Vec<(f64, u32)> = vectors
                 .iter()
                 .enumerate()
-                .map(|(label, vector)| (distance(options.metric, &query, &held(vector)), label as u32 * 3))
+                .map(|(label, vector)| (distance(options.metric, &query, &stored(vector)), label as u32 * 3))
                 .collect();
             naive.sort_by(|a, b| a.partial_cmp(b).unwrap());
             let found = index.search(&query, &exact(10));
@@ -93,12 +94,12 @@ fn exact_search_agrees_with_a_naive_loop() {
                 Quantization::Int4 => 6e-4,
             };
             for (found, (expected, _)) in found.iter().zip(&naive) {
-                let own = naive.iter().find(|(_, label)| *label == found.label).unwrap().0;
-                let error = (f64::from(found.distance) - own).abs() / longest;
-                assert!(error < tolerance, "{options:?} {cpu:?}: {} for {own}", found.distance);
+                let true_distance = naive.iter().find(|(_, label)| *label == found.label).unwrap().0;
+                let error = (f64::from(found.distance) - true_distance).abs() / longest;
+                assert!(error < tolerance, "{options:?} {cpu:?}: {} for {true_distance}", found.distance);
                 assert!(
-                    (own - expected).abs() / longest < tolerance,
-                    "{options:?} {cpu:?}: {own} before {expected}"
+                    (true_distance - expected).abs() / longest < tolerance,
+                    "{options:?} {cpu:?}: {true_distance} before {expected}"
                 );
             }
         }
@@ -172,9 +173,9 @@ fn a_quantized_vector_is_returned_approximately() {
         let length =
             if metric == Metric::Cosine { given.iter().map(|v| v * v).sum::<f32>().sqrt() } else { 1.0 };
         let range = given.iter().fold(0f32, |range, v| range.max(2.0 * v.abs()));
-        for (held, given) in index.vector(1).unwrap().iter().zip(given) {
-            let error = (held * length - given).abs();
-            assert!(error < parts * range, "{quantization:?}: {held} for {given}");
+        for (stored, given) in index.vector(1).unwrap().iter().zip(given) {
+            let error = (stored * length - given).abs();
+            assert!(error < parts * range, "{quantization:?}: {stored} for {given}");
         }
     }
 }

@@ -31,7 +31,7 @@ fn recall_holds(quantization: Quantization, dim: usize) {
     for at in (1..COUNT).rev() {
         shuffled.swap(at as usize, random.below(at + 1) as usize);
     }
-    // Allowed is what lies near one place: most queries are far from it.
+    // The labels near one vector are allowed, and most queries are far from it.
     let mut by_distance: Vec<u32> = (0..COUNT).collect();
     let far = |label: &u32| distance(Metric::Cosine, &vectors[5], &vectors[*label as usize]);
     by_distance.sort_by(|a, b| far(a).total_cmp(&far(b)));

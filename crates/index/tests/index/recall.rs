@@ -46,7 +46,7 @@ fn recall_at_10(metric: Metric, index: &Index, vectors: &[Vec<f32>], queries: &[
 /// Vectors of unit length, of any length, all far from the origin, with values of very different
 /// size, and with a few that are much larger than all others.
 fn shapes(count: usize, dim: usize, seed: u64) -> [(&'static str, Vec<Vec<f32>>); 5] {
-    let of = |change: fn(&mut Vec<f32>)| {
+    let changed = |change: fn(&mut Vec<f32>)| {
         let mut vectors = clustered(count, dim, seed);
         vectors.iter_mut().for_each(change);
         vectors
@@ -54,23 +54,23 @@ fn shapes(count: usize, dim: usize, seed: u64) -> [(&'static str, Vec<Vec<f32>>)
     [
         (
             "unit",
-            of(|v| {
+            changed(|v| {
                 let length = v.iter().map(|x| x * x).sum::<f32>().sqrt();
                 v.iter_mut().for_each(|x| *x /= length);
             }),
         ),
         (
             "any length",
-            of(|v| {
+            changed(|v| {
                 let factor = (v[0].abs() * 2.0).exp();
                 v.iter_mut().for_each(|x| *x *= factor);
             }),
         ),
-        ("far away", of(|v| v.iter_mut().for_each(|x| *x += 1000.0))),
-        ("uneven", of(|v| v.iter_mut().step_by(9).for_each(|x| *x *= 8.0))),
+        ("far away", changed(|v| v.iter_mut().for_each(|x| *x += 1000.0))),
+        ("uneven", changed(|v| v.iter_mut().step_by(9).for_each(|x| *x *= 8.0))),
         (
             "a few large",
-            of(|v| {
+            changed(|v| {
                 v[3] += 50.0;
                 v[40] *= 4.0;
             }),
@@ -91,8 +91,11 @@ fn quantization_loses_little_recall_on_any_distribution() {
                     recall_at_10(metric, &built(metric, quantization, &vectors), &vectors, &queries, 80)
                 });
                 println!("{metric:?} {dim} {shape}: {none} none, {int8} int8, {int4} int4");
-                let least = int8.min(int4);
-                assert!(least >= none - 0.01, "{metric:?} {dim} {shape}: {none} none, {least} in codes");
+                let quantized = int8.min(int4);
+                assert!(
+                    quantized >= none - 0.01,
+                    "{metric:?} {dim} {shape}: {none} none, {quantized} quantized"
+                );
             }
         }
     }
@@ -107,11 +110,11 @@ fn constant_and_equal_vectors_are_found() {
         for label in (0..300).step_by(29) {
             let found = index.search(&vectors[label], &search(300, 300));
             assert_eq!(found.len(), 300);
-            let own = found.iter().find(|hit| hit.label == label as u32).unwrap().distance;
+            let reported = found.iter().find(|hit| hit.label == label as u32).unwrap().distance;
             let expected = distance(metric, &vectors[label], &vectors[label]);
             assert!(
-                (f64::from(own) - expected).abs() <= 1e-5 * expected.abs().max(1.0),
-                "{metric:?} {quantization:?} {label}: {own}"
+                (f64::from(reported) - expected).abs() <= 1e-5 * expected.abs().max(1.0),
+                "{metric:?} {quantization:?} {label}: {reported}"
             );
         }
     }

@@ -19,7 +19,7 @@ fn insert(index: &Index, vectors: &[Vec<f32>], labels: std::ops::Range<u32>) {
     index.drain(usize::MAX);
 }
 
-/// The share of what a search finds that is as near as the exact ten nearest.
+/// The share of the exact ten nearest distances that a search finds.
 fn recall(index: &Index, queries: &[Vec<f32>], ef: usize) -> f64 {
     let mut hits = 0;
     for query in queries {
@@ -30,7 +30,7 @@ fn recall(index: &Index, queries: &[Vec<f32>], ef: usize) -> f64 {
     hits as f64 / (10 * queries.len()) as f64
 }
 
-/// Vectors in synthetic, many copies among them, and vectors of which most are copies of a few.
+/// Clustered vectors, the same with many copies of one vector, and a collection in which most are copies of a few.
 fn collections(dim: usize) -> [(&'static str, Vec<Vec<f32>>); 3] {
     let spread = clustered(COUNT as usize, dim, 31);
     let mut copies = spread.clone();
@@ -62,8 +62,8 @@ fn refinement_never_lowers_recall_and_keeps_every_vector_reachable() {
             let measured = |index: &Index| [10, 20, 60].map(|ef| recall(index, &queries, ef));
             let found = |index: &Index| {
                 let is_found = |label: &u32| {
-                    let own = &vectors[*label as usize];
-                    let found = index.search(own, &search(10, 200));
+                    let vector = &vectors[*label as usize];
+                    let found = index.search(vector, &search(10, 200));
                     labels(&found).contains(label) || found[0].distance < 1e-4
                 };
                 (0..COUNT).step_by(5).filter(is_found).count()
@@ -72,8 +72,10 @@ fn refinement_never_lowers_recall_and_keeps_every_vector_reachable() {
             while index.refine(500) > 0 {}
             index.check_invariants();
             let (after, found_after) = (measured(&index), found(&index));
-            println!("{name} {metric:?}: {before:?} -> {after:?}, own {found_before} -> {found_after}");
-            // Of 2,000 neighbours a few more or less are chance where most queries miss some.
+            println!(
+                "{name} {metric:?}: {before:?} -> {after:?}, found by their own vector {found_before} -> {found_after}"
+            );
+            // If most queries miss some of the 2,000 neighbours, a difference of a few is chance.
             for ((before, after), chance) in before.into_iter().zip(after).zip([0.015, 0.004, 0.002]) {
                 assert!(after >= before - chance, "{name} {metric:?}: {before} before, {after} after");
             }
@@ -91,7 +93,7 @@ fn a_pass_ends_and_another_begins_after_growth() {
     let index = index(Metric::Cosine, Quantization::Int8, 16);
     assert_eq!(index.refine(10), 0);
     insert(&index, &vectors, 0..200);
-    assert_eq!(index.refine(10), 0, "too few to be worth it");
+    assert_eq!(index.refine(10), 0, "an index this small is not refined");
     insert(&index, &vectors, 200..4_000);
     assert!(index.remove(77));
     let mut refined = Vec::new();

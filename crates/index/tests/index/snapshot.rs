@@ -136,7 +136,7 @@ proptest! {
         let options = Options { quantization, ..options(vector_type, HNSW) };
         let mut written = bytes(&mixed(options));
         for (at, byte) in damage {
-            // The header and the table of slots are a small part of the bytes: aim there too.
+            // The header and the table of slots are a small part of the bytes, so some changes are aimed at them.
             let range = if near_front { 600 } else { written.len() };
             written[at.index(range)] = byte;
         }

@@ -25,10 +25,10 @@ struct Stress {
 }
 
 impl Stress {
-    /// Repeats `what` until the time is up, and counts the repetitions.
-    fn repeat(&self, kind: usize, mut what: impl FnMut()) {
+    /// Repeats `work` until the time is up, and counts the repetitions.
+    fn repeat(&self, kind: usize, mut work: impl FnMut()) {
         self.timed_run.repeat(|| {
-            what();
+            work();
             self.done[kind].fetch_add(1, Relaxed);
         });
     }
@@ -36,28 +36,28 @@ impl Stress {
     /// Inserts, replaces and removes the vectors of one writer, and returns the final vector of each label.
     fn write(&self, writer: u32) -> Vec<(u32, Option<usize>)> {
         let mut random = Random::new(u64::from(41 + writer));
-        let mut held: Vec<(u32, Option<usize>)> =
+        let mut entries: Vec<(u32, Option<usize>)> =
             (0..KEPT).filter(|label| label % WRITERS == writer).map(|label| (label, None)).collect();
         self.repeat(0, || {
-            let at = random.below(held.len() as u32) as usize;
-            let (label, has) = held[at];
-            if let Some(version) = has.filter(|_| random.below(2) == 0) {
+            let at = random.below(entries.len() as u32) as usize;
+            let (label, version) = entries[at];
+            if let Some(version) = version.filter(|_| random.below(2) == 0) {
                 assert!(self.index.remove(label));
                 let vector = &self.vectors[version];
                 let found = self.index.search(vector, &search(10, 30));
                 assert!(found.iter().all(|hit| hit.label != label), "{label} was removed");
-                held[at].1 = None;
+                entries[at].1 = None;
             } else {
                 let version = random.below(self.vectors.len() as u32) as usize;
                 self.index.upsert(label, &self.vectors[version]);
                 assert_eq!(self.index.vector(label).as_deref(), Some(&self.vectors[version][..]));
-                held[at].1 = Some(version);
+                entries[at].1 = Some(version);
             }
             if self.index.needs_vacuum() {
                 self.index.vacuum_step(64);
             }
         });
-        held
+        entries
     }
 
     fn search(&self, searcher: u64) {
@@ -65,14 +65,14 @@ impl Stress {
         let kept: RoaringBitmap = (KEPT..ALL).collect();
         self.repeat(1, || {
             let label = KEPT + random.below(ALL - KEPT);
-            let wanted = &self.vectors[label as usize];
-            let among = SearchParams { allowed: Some(&kept), ..search(5, 50) };
-            let found = self.index.search(wanted, &among);
+            let query = &self.vectors[label as usize];
+            let params = SearchParams { allowed: Some(&kept), ..search(5, 50) };
+            let found = self.index.search(query, &params);
             assert!(found.len() == 5 && found.iter().all(|hit| hit.label >= KEPT));
             let exact =
-                labels(&self.index.search(wanted, &SearchParams { exact: true, ..search(ALL as usize, 1) }));
+                labels(&self.index.search(query, &SearchParams { exact: true, ..search(ALL as usize, 1) }));
             assert_eq!(exact.iter().filter(|label| **label >= KEPT).count(), kept.len() as usize);
-            let mut from_graph = labels(&self.index.search(wanted, &search(10, 50)));
+            let mut from_graph = labels(&self.index.search(query, &search(10, 50)));
             from_graph.sort_unstable();
             from_graph.dedup();
             assert_eq!(from_graph.len(), 10, "a label was found twice");
@@ -90,7 +90,7 @@ fn concurrent_operations_leave_a_consistent_graph() {
     (KEPT..ALL).for_each(|label| index.upsert(label, &vectors[label as usize]));
     let stress = Stress { index, vectors, timed_run: TimedRun::new(), done: Default::default() };
     let index = &stress.index;
-    let held: Vec<(u32, Option<usize>)> = std::thread::scope(|scope| {
+    let entries: Vec<(u32, Option<usize>)> = std::thread::scope(|scope| {
         let writers: Vec<_> = (0..WRITERS)
             .map(|writer| {
                 let stress = &stress;
@@ -122,7 +122,7 @@ fn concurrent_operations_leave_a_consistent_graph() {
                 }
             });
         }));
-        // Joined, not only waited for: ThreadSanitizer sees the end of those alone.
+        // ThreadSanitizer sees the end of a thread only if it is joined, not if the scope waits for it.
         others.into_iter().for_each(|other| other.join().unwrap());
         writers.into_iter().flat_map(|writer| writer.join().unwrap()).collect()
     });
@@ -133,12 +133,12 @@ fn concurrent_operations_leave_a_consistent_graph() {
     index.check_invariants();
     let kept = (KEPT..ALL).map(|label| (label, Some(label as usize)));
     let (mut live, mut missed) = (0, 0);
-    for (label, version) in held.into_iter().chain(kept) {
+    for (label, version) in entries.into_iter().chain(kept) {
         assert_eq!(index.vector(label), version.map(|version| stress.vectors[version].clone()), "{label}");
         if let Some(version) = version {
             let found = index.search(&stress.vectors[version], &search(20, 200));
             live += 1;
-            // Several may have the same vector: as near as the label's own is enough.
+            // Several labels may have the same vector: any of them counts.
             missed += usize::from(found.first().is_none_or(|first| first.distance > 1e-6));
         }
     }

@@ -69,12 +69,12 @@ pub(crate) fn labels(found: &[Neighbor]) -> Vec<u32> {
 
 /// The mean share of the exact `k` nearest that a search finds.
 pub(crate) fn recall(index: &Index, queries: &[Vec<f32>], search: &SearchParams<'_>) -> f64 {
-    let (mut hits, mut wanted) = (0, 0);
+    let (mut hits, mut total) = (0, 0);
     for query in queries {
         let exact = labels(&index.search(query, &SearchParams { exact: true, ..*search }));
         let found = labels(&index.search(query, search));
         hits += exact.iter().filter(|label| found.contains(label)).count();
-        wanted += exact.len();
+        total += exact.len();
     }
-    hits as f64 / wanted as f64
+    hits as f64 / total as f64
 }

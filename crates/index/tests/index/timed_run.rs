@@ -16,11 +16,11 @@ impl TimedRun {
         TimedRun { until: Instant::now() + Duration::from_secs(seconds), over: AtomicBool::new(false) }
     }
 
-    /// Repeats `what` until the time is up or another thread has ended.
-    pub(crate) fn repeat(&self, mut what: impl FnMut()) {
+    /// Repeats `work` until the time is up or another thread has ended.
+    pub(crate) fn repeat(&self, mut work: impl FnMut()) {
         let _stop = Stop(&self.over);
         while !self.over.load(Relaxed) && Instant::now() <= self.until {
-            what();
+            work();
         }
     }
 }

@@ -42,20 +42,20 @@ fn everything(index: &Index) -> Vec<u32> {
 fn a_vacuum_step_per_insertion_bounds_memory_growth_to_a_tenth() {
     // About 16 chunks of 1,024 slots.
     const COUNT: u32 = 16_000;
-    let mut held = clustered(COUNT as usize, DIM, 32);
-    let index = built(&held);
+    let mut current = clustered(COUNT as usize, DIM, 32);
+    let index = built(&current);
     let first_bytes = index.stats().bytes;
     let mut random = Random::new(33);
     for round in 0..2 {
         for (vector, label) in clustered(COUNT as usize, DIM, 34 + round).into_iter().zip(0..) {
-            // Replaced in the order in which they came, or in none.
+            // Replaced in insertion order in the first round, in random order in the second.
             let label = if round == 0 { label } else { random.below(COUNT) };
             index.upsert(label, &vector);
             index.drain(1);
             if index.needs_vacuum() {
                 index.vacuum_step(64);
             }
-            held[label as usize] = vector;
+            current[label as usize] = vector;
         }
         index.check_invariants();
     }
@@ -63,7 +63,7 @@ fn a_vacuum_step_per_insertion_bounds_memory_growth_to_a_tenth() {
     assert!(bytes as f64 <= first_bytes as f64 * 1.1, "{bytes} bytes, {first_bytes} at first");
     let queries = clustered(300, DIM, 36);
     let (churned, fresh) =
-        (recall(&index, &queries, &search(10, 40)), recall(&built(&held), &queries, &search(10, 40)));
+        (recall(&index, &queries, &search(10, 40)), recall(&built(&current), &queries, &search(10, 40)));
     assert!(churned >= fresh - 0.01, "{churned} after churn, {fresh} fresh");
 }
 
@@ -81,13 +81,13 @@ fn vacuum_steps_have_the_same_result_as_one_vacuum() {
         steps += 1;
     }
     assert!((13..=16).contains(&steps), "{steps} steps of 100 after 700 of 2,050 slots");
-    assert_eq!(index.stats().removed, 20, "those that died meanwhile are too few for another pass");
+    assert_eq!(index.stats().removed, 20, "the vectors removed during the pass are too few for another");
     let lives = |label: &u32| !label.is_multiple_of(10) && label % 100 != 5;
     let expected: Vec<u32> = (0..2_000).filter(lives).chain(3_000..3_050).collect();
     assert_eq!(everything(&index), expected);
     for label in expected {
-        let own = index.vector(label).unwrap();
-        assert!(index.search(&own, &search(2, 100)).iter().any(|hit| hit.distance < 1e-6), "{label}");
+        let vector = index.vector(label).unwrap();
+        assert!(index.search(&vector, &search(2, 100)).iter().any(|hit| hit.distance < 1e-6), "{label}");
     }
 }
 

@@ -410,10 +410,10 @@ mod tests {
                 .for_each(|value| assert_eq!(rows.claim(&row(value)).publish(), value as u32));
             let guard = rows.pin();
             for value in 0..3 * CHUNK_SLOTS {
-                let held = guard.row(value as u32).unwrap();
-                assert!(held.parts().map(<[u8]>::len).eq(parts.iter().copied()));
-                assert_eq!(held.parts().collect::<Vec<_>>().concat(), row(value));
-                assert_eq!(held == guard.row(0).unwrap(), row(value) == row(0));
+                let guarded = guard.row(value as u32).unwrap();
+                assert!(guarded.parts().map(<[u8]>::len).eq(parts.iter().copied()));
+                assert_eq!(guarded.parts().collect::<Vec<_>>().concat(), row(value));
+                assert_eq!(guarded == guard.row(0).unwrap(), row(value) == row(0));
             }
         }
     }

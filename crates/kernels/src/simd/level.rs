@@ -109,9 +109,9 @@ mod tests {
     #[test]
     fn a_forced_level_never_exceeds_the_level_of_the_machine() {
         for level in Level::ALL {
-            let held = Cpu::detect().at_most(level);
-            assert!(held.level() <= level);
-            assert!(level == Level::Avx512 || !held.has_bf16(), "bfloat16 belongs to AVX-512");
+            let limited = Cpu::detect().at_most(level);
+            assert!(limited.level() <= level);
+            assert!(level == Level::Avx512 || !limited.has_bf16(), "bfloat16 belongs to AVX-512");
             assert_eq!(Level::from_name(level.name()), Some(level));
         }
         assert_eq!(Cpu::each_level().next().map(Cpu::level), Some(Level::Scalar));

@@ -2,13 +2,13 @@
 
 use super::pairing::{interleave, pair_rows};
 use super::round::{Bf16Rows, round};
-use super::tile::{Pairs, Tile, multiply, rows_max};
+use super::tile::{PairTile, Pairs, multiply, rows_max};
 use crate::simd::Cpu;
 use crate::simd::dense::{self, Activation, Columns, WIDTH, blocks, pack_rows_as_columns, softmax};
 
 /// Working memory of [`attention`], kept by the caller so that it is allocated once for many sequences.
 #[derive(Debug, Default)]
-pub struct AttentionScratch {
+pub struct Bf16AttentionScratch {
     rounded: Bf16Rows,
     /// The queries of up to [`WIDTH`] tokens, one per column.
     queries: Vec<Pairs>,
@@ -19,7 +19,7 @@ pub struct AttentionScratch {
     /// The same after the softmax, with two keys per row.
     weights: Vec<Pairs>,
     /// For heads of an odd depth.
-    dense: dense::AttentionScratch,
+    dense: dense::DenseAttentionScratch,
 }
 
 /// Scaled dot-product attention like [`dense::attention`], with queries, keys, values and
@@ -32,7 +32,7 @@ pub fn attention(
     width: usize,
     heads: usize,
     out: &mut [f32],
-    scratch: &mut AttentionScratch,
+    scratch: &mut Bf16AttentionScratch,
 ) {
     if !(heads > 0 && width.is_multiple_of(2 * heads)) {
         dense::attention(cpu, qkv, width, heads, out, &mut scratch.dense);
@@ -49,7 +49,7 @@ pub fn attention(
     let (depth_pairs, token_pairs) = (depth / 2, tokens.div_ceil(2));
     let stride = Bf16Rows::stride(3 * width);
     let scale = 1.0 / (depth as f32).sqrt();
-    let AttentionScratch { rounded, queries, values, scores, weights, dense: _ } = scratch;
+    let Bf16AttentionScratch { rounded, queries, values, scores, weights, dense: _ } = scratch;
     round(cpu, qkv, 3 * width, Activation::Identity, rounded);
     let pairs = &rounded.pairs[..];
     queries.resize(depth_pairs, Pairs::ZERO);
@@ -59,16 +59,23 @@ pub fn attention(
     for head in 0..heads {
         let query = head * depth_pairs;
         for (p, panel) in values.chunks_exact_mut(token_pairs).enumerate() {
-            let of_head = p * WIDTH;
-            let rows = &pairs[width + query + of_head / 2..];
-            interleave(cpu, rows, tokens, stride, WIDTH.min(depth - of_head), panel);
+            let first_value = p * WIDTH;
+            let rows = &pairs[width + query + first_value / 2..];
+            interleave(cpu, rows, tokens, stride, WIDTH.min(depth - first_value), panel);
         }
         for first in (0..tokens).step_by(WIDTH) {
-            let taken = WIDTH.min(tokens - first);
-            let columns = if taken <= WIDTH / 2 { WIDTH / 2 } else { WIDTH };
-            pack_rows_as_columns(cpu, &pairs[first * stride + query..], taken, stride, depth_pairs, queries);
+            let query_count = WIDTH.min(tokens - first);
+            let columns = if query_count <= WIDTH / 2 { WIDTH / 2 } else { WIDTH };
+            pack_rows_as_columns(
+                cpu,
+                &pairs[first * stride + query..],
+                query_count,
+                stride,
+                depth_pairs,
+                queries,
+            );
             for block in blocks(tokens, rows_max(cpu)) {
-                let tile = Tile {
+                let tile = PairTile {
                     inputs: &pairs[block.start * stride + width / 2 + query..],
                     row_stride: stride,
                     depth_stride: 1,
@@ -80,9 +87,9 @@ pub fn attention(
             }
             softmax(cpu, scores, columns, scale);
             pair_rows(cpu, scores, columns, weights);
-            for block in blocks(taken, rows_max(cpu)) {
+            for block in blocks(query_count, rows_max(cpu)) {
                 for (p, panel) in values.chunks_exact(token_pairs).enumerate() {
-                    let tile = Tile {
+                    let tile = PairTile {
                         inputs: &Pairs::flat(weights)[block.start..],
                         row_stride: 1,
                         depth_stride: WIDTH,
@@ -90,9 +97,9 @@ pub fn attention(
                         panel,
                         bias: &Columns::ZERO,
                     };
-                    let of_head = p * WIDTH;
-                    let out = &mut out[(first + block.start) * width + head * depth + of_head..];
-                    multiply(cpu, &tile, out, width, WIDTH.min(depth - of_head));
+                    let first_value = p * WIDTH;
+                    let out = &mut out[(first + block.start) * width + head * depth + first_value..];
+                    multiply(cpu, &tile, out, width, WIDTH.min(depth - first_value));
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::tile::{Pairs, Tile};
+use super::tile::{PairTile, Pairs};
 use crate::simd::dense::avx2::{LANES, load, polynomial_gelu, store};
 use crate::simd::dense::{Activation, Columns, WIDTH};
 
@@ -53,7 +53,7 @@ fn round_pairs(values: &[f32; 2 * LANES], activation: Activation) -> [u32; LANES
 }
 
 #[target_feature(enable = "avx2,fma")]
-pub(super) fn multiply(tile: &Tile<'_>, out: &mut [f32], out_stride: usize, columns: usize) {
+pub(super) fn multiply(tile: &PairTile<'_>, out: &mut [f32], out_stride: usize, columns: usize) {
     match tile.rows {
         1 => multiply_rows::<1>(tile, out, out_stride, columns),
         2 => multiply_rows::<2>(tile, out, out_stride, columns),
@@ -73,7 +73,7 @@ fn values(pairs: __m256i) -> [__m256; 2] {
 
 /// Sixteen registers hold four rows of half a panel, so the kernel passes over the panel twice.
 #[target_feature(enable = "avx2,fma")]
-fn multiply_rows<const ROWS: usize>(tile: &Tile<'_>, out: &mut [f32], out_stride: usize, columns: usize) {
+fn multiply_rows<const ROWS: usize>(tile: &PairTile<'_>, out: &mut [f32], out_stride: usize, columns: usize) {
     tile.assert_within_bounds(ROWS);
     for half in 0..columns * 2 / WIDTH {
         let bias = tile.bias.0.as_chunks().0;

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::tile::{Pairs, Tile};
+use super::tile::{PairTile, Pairs};
 use crate::simd::dense::avx512::{LANES, load, load_tail, polynomial_gelu, store, tail_mask};
 use crate::simd::dense::{Activation, Columns, WIDTH};
 
@@ -76,7 +76,7 @@ fn round_pairs<const GELU: bool>(low: __m512, high: __m512) -> __m512i {
 }
 
 #[target_feature(enable = "avx512f,avx512bf16")]
-pub(super) fn multiply(tile: &Tile<'_>, out: &mut [f32], out_stride: usize, columns: usize) {
+pub(super) fn multiply(tile: &PairTile<'_>, out: &mut [f32], out_stride: usize, columns: usize) {
     match columns {
         WIDTH => multiply_vectors::<2>(tile, out, out_stride),
         LANES => multiply_vectors::<1>(tile, out, out_stride),
@@ -85,7 +85,7 @@ pub(super) fn multiply(tile: &Tile<'_>, out: &mut [f32], out_stride: usize, colu
 }
 
 #[target_feature(enable = "avx512f,avx512bf16")]
-fn multiply_vectors<const VECTORS: usize>(tile: &Tile<'_>, out: &mut [f32], out_stride: usize) {
+fn multiply_vectors<const VECTORS: usize>(tile: &PairTile<'_>, out: &mut [f32], out_stride: usize) {
     match tile.rows {
         1 => multiply_rows::<1, VECTORS>(tile, out, out_stride),
         2 => multiply_rows::<2, VECTORS>(tile, out, out_stride),
@@ -108,7 +108,7 @@ const STEPS_AHEAD: usize = 16;
 
 #[target_feature(enable = "avx512f,avx512bf16")]
 fn multiply_rows<const ROWS: usize, const VECTORS: usize>(
-    tile: &Tile<'_>,
+    tile: &PairTile<'_>,
     out: &mut [f32],
     out_stride: usize,
 ) {
@@ -146,15 +146,15 @@ fn multiply_rows<const ROWS: usize, const VECTORS: usize>(
     }
 }
 
-/// Places of `0 16 1 17 ...`: neighbours from the two halves of a vector of 32.
+/// The indices `0 16 1 17 ...`, which interleave the two halves of a vector of 32 values.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 fn zip_halves() -> __m512i {
-    let mut places = [0; LANES];
-    for (i, place) in places.iter_mut().enumerate() {
-        *place = i as u32 | (i as u32 + 16) << 16;
+    let mut indices = [0; LANES];
+    for (i, pair) in indices.iter_mut().enumerate() {
+        *pair = i as u32 | (i as u32 + 16) << 16;
     }
-    load_pairs(&places)
+    load_pairs(&indices)
 }
 
 /// See [`super::pairing::pair_rows`].

@@ -1,7 +1,7 @@
 //! Linear layers.
 
 use super::round::{Bf16Rows, round};
-use super::tile::{Pairs, Tile, multiply, rows_max};
+use super::tile::{PairTile, Pairs, multiply, rows_max};
 use crate::simd::Cpu;
 use crate::simd::dense::{Activation, Columns, WIDTH, blocks, pack_rows_as_columns};
 
@@ -9,25 +9,25 @@ use crate::simd::dense::{Activation, Columns, WIDTH, blocks, pack_rows_as_column
 /// `activation(x)` rounded to bfloat16, its weights packed once for all products.
 ///
 /// The layout of packed weights is the same at every [`Level`](crate::simd::Level).
-pub struct Linear {
+pub struct Bf16Linear {
     /// A panel for each [`WIDTH`] outputs, each half of `inputs` deep, rounded up.
     panels: Vec<Pairs>,
-    /// The bias, likewise.
+    /// The bias, one row per panel.
     bias: Vec<Columns>,
     inputs: usize,
     outputs: usize,
 }
 
-/// Working memory of [`Linear::apply`], kept by the caller so that it is allocated once for many calls.
+/// Working memory of [`Bf16Linear::apply`], kept by the caller so that it is allocated once for many calls.
 #[derive(Debug, Default)]
-pub struct LinearScratch {
+pub struct Bf16LinearScratch {
     rounded: Bf16Rows,
 }
 
-impl Linear {
+impl Bf16Linear {
     /// Rounds and packs `weights`, `bias.len()` rows of `inputs` values (one per output, as in
     /// PyTorch). Panics unless the lengths agree.
-    pub fn pack(cpu: Cpu, weights: &[f32], bias: &[f32], inputs: usize) -> Linear {
+    pub fn pack(cpu: Cpu, weights: &[f32], bias: &[f32], inputs: usize) -> Bf16Linear {
         let outputs = bias.len();
         assert!(inputs > 0 && outputs > 0, "a linear layer has inputs and outputs");
         assert_eq!(weights.len(), inputs * outputs, "weights are outputs x inputs");
@@ -36,7 +36,7 @@ impl Linear {
         let depth = Bf16Rows::stride(inputs);
         let mut panels = vec![Pairs::ZERO; outputs.div_ceil(WIDTH) * depth];
         pack_rows_as_columns(cpu, &rounded.pairs, outputs, depth, depth, &mut panels);
-        Linear { panels, bias: Columns::rows_of(bias), inputs, outputs }
+        Bf16Linear { panels, bias: Columns::rows_of(bias), inputs, outputs }
     }
 
     /// Values per input row.
@@ -49,8 +49,8 @@ impl Linear {
         self.outputs
     }
 
-    /// `y = activation(x) Wᵀ + b` for rows of `x` ([`Linear::inputs`] values each) and `y`
-    /// ([`Linear::outputs`] each); of GELU see [`Activation::Gelu`]. Panics unless both have the
+    /// `y = activation(x) Wᵀ + b` for rows of `x` ([`Bf16Linear::inputs`] values each) and `y`
+    /// ([`Bf16Linear::outputs`] each); for GELU see [`Activation::Gelu`]. Panics unless both have the
     /// same number of whole rows.
     pub fn apply(
         &self,
@@ -58,7 +58,7 @@ impl Linear {
         x: &[f32],
         activation: Activation,
         y: &mut [f32],
-        scratch: &mut LinearScratch,
+        scratch: &mut Bf16LinearScratch,
     ) {
         let rows = x.len() / self.inputs;
         assert_eq!(x.len(), rows * self.inputs, "x must be whole rows");
@@ -69,7 +69,7 @@ impl Linear {
         for (p, (panel, bias)) in self.panels.chunks_exact(depth).zip(&self.bias).enumerate() {
             let first = p * WIDTH;
             for block in blocks(rows, rows_max(cpu)) {
-                let tile = Tile {
+                let tile = PairTile {
                     inputs: &rounded.pairs[block.start * depth..block.end * depth],
                     row_stride: depth,
                     depth_stride: 1,
@@ -84,10 +84,10 @@ impl Linear {
     }
 }
 
-impl std::fmt::Debug for Linear {
+impl std::fmt::Debug for Bf16Linear {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // Without the millions of weights.
-        f.debug_struct("Linear")
+        f.debug_struct("Bf16Linear")
             .field("inputs", &self.inputs)
             .field("outputs", &self.outputs)
             .finish_non_exhaustive()

@@ -20,5 +20,5 @@ mod scalar;
 mod tests;
 mod tile;
 
-pub use attention::{AttentionScratch, attention};
-pub use linear::{Linear, LinearScratch};
+pub use attention::{Bf16AttentionScratch, attention};
+pub use linear::{Bf16Linear, Bf16LinearScratch};

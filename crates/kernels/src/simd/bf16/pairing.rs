@@ -4,10 +4,10 @@ use super::tile::Pairs;
 use crate::simd::dense::{Columns, WIDTH};
 use crate::simd::{Cpu, Level};
 
-/// Rounds rows of single-precision values, two after one another to a row of pairs; the second of
-/// the last pair is zero where their number is odd. Only the first `columns`, 16 or 32, count.
+/// Rounds rows of single-precision values and pairs neighbouring rows; if their number is odd, the second of
+/// each pair of the last row is zero. Only the first `columns`, 16 or 32, are used.
 pub(super) fn pair_rows(cpu: Cpu, rows: &[Columns], columns: usize, paired: &mut [Pairs]) {
-    assert_eq!(paired.len(), rows.len().div_ceil(2), "a row of pairs for two rows");
+    assert_eq!(paired.len(), rows.len().div_ceil(2), "there must be one row of pairs per two rows");
     match cpu.level() {
         // SAFETY: a `Cpu` with these is created only if detection found their instructions.
         #[cfg(target_arch = "x86_64")]
@@ -20,8 +20,8 @@ pub(super) fn pair_rows(cpu: Cpu, rows: &[Columns], columns: usize, paired: &mut
 }
 
 /// Pairs each value of a row with the one below it: `rows` rows of `width` (even, at most [`WIDTH`])
-/// values, found `stride` pairs apart in `matrix`, become half as many rows of `panel`. Below the
-/// last row of an odd number there are zeros; columns beyond `width` are zero.
+/// values, `stride` pairs apart in `matrix`, become half as many rows of `panel`. If `rows` is odd, the
+/// last row is paired with zeros; columns beyond `width` are zero.
 pub(super) fn interleave(
     cpu: Cpu,
     matrix: &[u32],
@@ -30,7 +30,7 @@ pub(super) fn interleave(
     width: usize,
     panel: &mut [Pairs],
 ) {
-    assert_eq!(panel.len(), rows.div_ceil(2), "a row of the panel for two rows");
+    assert_eq!(panel.len(), rows.div_ceil(2), "the panel must have one row per two rows");
     match cpu.level() {
         // SAFETY: a `Cpu` with these is created only if detection found their instructions.
         #[cfg(target_arch = "x86_64")]

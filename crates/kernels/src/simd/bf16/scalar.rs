@@ -1,6 +1,6 @@
 //! Plain Rust: the fallback of every kernel and the reference for its vector versions.
 
-use super::tile::{Pairs, Tile};
+use super::tile::{PairTile, Pairs};
 use crate::simd::dense::{Activation, Columns, polynomial_gelu};
 
 /// The nearest bfloat16, ties to even; zero for a subnormal value.
@@ -29,7 +29,7 @@ fn values(pair: u32) -> (f32, f32) {
     (f32::from_bits(pair << 16), f32::from_bits(pair & 0xffff_0000))
 }
 
-pub(super) fn multiply(tile: &Tile<'_>, out: &mut [f32], out_stride: usize, columns: usize) {
+pub(super) fn multiply(tile: &PairTile<'_>, out: &mut [f32], out_stride: usize, columns: usize) {
     for row in 0..tile.rows {
         let inputs = tile.inputs[row * tile.row_stride..].iter().step_by(tile.depth_stride);
         let mut sums = tile.bias.0;

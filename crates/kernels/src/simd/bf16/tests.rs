@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::round::{Bf16Rows, round};
-use super::{AttentionScratch, Linear, LinearScratch, attention};
+use super::{Bf16AttentionScratch, Bf16Linear, Bf16LinearScratch, attention};
 use crate::simd::Cpu;
 use crate::simd::dense::Activation;
 use crate::simd::oracle::{self, Values, norm, wide};
@@ -11,7 +11,7 @@ use crate::simd::oracle::{self, Values, norm, wide};
 /// Twice the relative error of rounding to eight bits: of one factor of a product and of the other.
 const ROUNDING: f64 = 2.0 / 256.0;
 
-/// What rounding makes of a row.
+/// A row after rounding.
 fn rounded(cpu: Cpu, row: &[f32], activation: Activation) -> Vec<f32> {
     let mut rounded = Bf16Rows::default();
     round(cpu, row, row.len(), activation, &mut rounded);
@@ -48,15 +48,15 @@ fn check_linear(seed: u64, rows: usize, inputs: usize, outputs: usize, activatio
     let bias = Values::new(seed + 2, outputs);
     let mut of_scalar: Option<Vec<f32>> = None;
     for cpu in Cpu::each_level() {
-        let linear = Linear::pack(cpu, weights.unaligned(), bias.unaligned(), inputs);
+        let linear = Bf16Linear::pack(cpu, weights.unaligned(), bias.unaligned(), inputs);
         assert_eq!((linear.inputs(), linear.outputs()), (inputs, outputs));
         let mut y = Values(vec![f32::NAN; rows * outputs + 1]);
-        linear.apply(cpu, x.unaligned(), activation, y.unaligned_mut(), &mut LinearScratch::default());
+        linear.apply(cpu, x.unaligned(), activation, y.unaligned_mut(), &mut Bf16LinearScratch::default());
         let of_scalar = of_scalar.get_or_insert_with(|| y.unaligned().to_vec());
         assert_eq!(
             of_scalar,
             y.unaligned(),
-            "{cpu:?}, seed {seed}, {rows} x {inputs} x {outputs}: other bits"
+            "{cpu:?}, seed {seed}, {rows} x {inputs} x {outputs}: the bits differ"
         );
         for (row, y) in y.unaligned().chunks_exact(outputs).enumerate() {
             let x = &x.unaligned()[row * inputs..][..inputs];
@@ -85,7 +85,7 @@ fn check_linear(seed: u64, rows: usize, inputs: usize, outputs: usize, activatio
 }
 
 #[test]
-fn a_linear_layer_is_a_product_at_awkward_shapes() {
+fn a_linear_layer_is_a_matrix_product_at_odd_shapes() {
     for rows in (0..=14).chain([24, 25]) {
         for (inputs, outputs) in [(1, 1), (3, 31), (16, 32), (33, 33), (130, 70)] {
             check_linear(7, rows, inputs, outputs, Activation::Identity);
@@ -100,12 +100,12 @@ fn a_linear_layer_is_a_product_at_awkward_shapes() {
 fn special_values_stay_in_their_row() {
     let (inputs, outputs) = (5, 33);
     for cpu in Cpu::each_level() {
-        let linear = Linear::pack(cpu, &vec![1.0; inputs * outputs], &vec![0.0; outputs], inputs);
+        let linear = Bf16Linear::pack(cpu, &vec![1.0; inputs * outputs], &vec![0.0; outputs], inputs);
         let mut x = vec![0.5; 4 * inputs];
         x[inputs] = f32::NAN;
         x[2 * inputs] = f32::INFINITY;
         let mut y = vec![0.0; 4 * outputs];
-        linear.apply(cpu, &x, Activation::Identity, &mut y, &mut LinearScratch::default());
+        linear.apply(cpu, &x, Activation::Identity, &mut y, &mut Bf16LinearScratch::default());
         let rows: Vec<_> = y.chunks_exact(outputs).collect();
         assert!(rows[0].iter().chain(rows[3]).all(|y| (2.4..2.6).contains(y)));
         assert!(rows[1].iter().all(|y| y.is_nan()));
@@ -119,8 +119,8 @@ fn the_result_of_a_row_does_not_depend_on_other_rows() {
     let (weights, bias) = (Values::new(1, inputs * outputs), Values::new(2, outputs));
     let x = Values::new(3, inputs * rows);
     for cpu in Cpu::each_level() {
-        let linear = Linear::pack(cpu, weights.unaligned(), bias.unaligned(), inputs);
-        let mut scratch = LinearScratch::default();
+        let linear = Bf16Linear::pack(cpu, weights.unaligned(), bias.unaligned(), inputs);
+        let mut scratch = Bf16LinearScratch::default();
         let mut together = vec![0.0; rows * outputs];
         linear.apply(cpu, x.unaligned(), Activation::Gelu, &mut together, &mut scratch);
         for (x, expected) in x.unaligned().chunks_exact(inputs).zip(together.chunks_exact(outputs)) {
@@ -138,8 +138,8 @@ fn check_attention(seed: u64, tokens: usize, heads: usize, depth: usize) {
     let mut of_scalar: Option<Vec<f32>> = None;
     for cpu in Cpu::each_level() {
         let mut out = Values(vec![f32::NAN; tokens * width + 1]);
-        // What an earlier, longer sequence left in the scratch must not show.
-        let mut scratch = AttentionScratch::default();
+        // The scratch contains values of an earlier, longer sequence, which must have no effect.
+        let mut scratch = Bf16AttentionScratch::default();
         let longer = vec![f32::NAN; (tokens + 41) * 3 * width];
         attention(cpu, &longer, width, heads, &mut vec![0.0; (tokens + 41) * width], &mut scratch);
         attention(cpu, qkv.unaligned(), width, heads, out.unaligned_mut(), &mut scratch);
@@ -147,7 +147,7 @@ fn check_attention(seed: u64, tokens: usize, heads: usize, depth: usize) {
         // An odd depth is left to single precision, whose products only vector code fuses.
         assert!(
             depth % 2 == 1 || of_scalar == out.unaligned(),
-            "{cpu:?}, seed {seed}, {tokens} tokens, {heads} x {depth}: other bits"
+            "{cpu:?}, seed {seed}, {tokens} tokens, {heads} x {depth}: the bits differ"
         );
         for (i, (&found, expected)) in out.unaligned().iter().zip(&expected).enumerate() {
             // Weights sum to one and values are at most one.
@@ -161,7 +161,7 @@ fn check_attention(seed: u64, tokens: usize, heads: usize, depth: usize) {
 }
 
 #[test]
-fn attention_at_awkward_shapes() {
+fn attention_is_accurate_at_odd_shapes() {
     for tokens in [0, 1, 2, 7, 12, 13, 16, 17, 31, 32, 33, 65] {
         for (heads, depth) in [(1, 1), (3, 5), (3, 8), (2, 32), (1, 34), (1, 64)] {
             check_attention(5, tokens, heads, depth);

@@ -11,18 +11,18 @@ impl Pairs {
 }
 
 /// Rows of pairs times a panel of pairs.
-pub(super) type Tile<'a> = dense::Tile<'a, u32>;
+pub(super) type PairTile<'a> = dense::Tile<'a, u32>;
 
 /// Rows the micro-kernel keeps in registers.
 pub(super) fn rows_max(cpu: Cpu) -> usize {
     if cpu.has_bf16() { ROWS_MAX } else { 4 }
 }
 
-/// The largest [`rows_max`] of any processor.
+/// The maximum of [`rows_max`] on any processor.
 const ROWS_MAX: usize = 12;
 
 /// Computes a tile and stores its first `columns` columns in rows of `out`, `out_stride` apart.
-pub(super) fn multiply(cpu: Cpu, tile: &Tile<'_>, out: &mut [f32], out_stride: usize, columns: usize) {
+pub(super) fn multiply(cpu: Cpu, tile: &PairTile<'_>, out: &mut [f32], out_stride: usize, columns: usize) {
     if columns == WIDTH || columns == WIDTH / 2 {
         multiply_whole(cpu, tile, out, out_stride, columns);
         return;
@@ -34,8 +34,8 @@ pub(super) fn multiply(cpu: Cpu, tile: &Tile<'_>, out: &mut [f32], out_stride: u
     }
 }
 
-/// Of [`WIDTH`] columns or half as many.
-fn multiply_whole(cpu: Cpu, tile: &Tile<'_>, out: &mut [f32], out_stride: usize, columns: usize) {
+/// Computes a tile of [`WIDTH`] columns or half as many.
+fn multiply_whole(cpu: Cpu, tile: &PairTile<'_>, out: &mut [f32], out_stride: usize, columns: usize) {
     match cpu.level() {
         // SAFETY: a `Cpu` with these is created only if detection found their instructions.
         #[cfg(target_arch = "x86_64")]

@@ -7,7 +7,7 @@ use crate::simd::Cpu;
 
 /// Working memory of [`attention`], kept by the caller so that it is allocated once for many sequences.
 #[derive(Debug, Default)]
-pub struct AttentionScratch {
+pub struct DenseAttentionScratch {
     /// The queries of up to [`WIDTH`] tokens, one per column.
     queries: Vec<Columns>,
     /// One panel per [`WIDTH`] values of a head.
@@ -28,7 +28,7 @@ pub fn attention(
     width: usize,
     heads: usize,
     out: &mut [f32],
-    scratch: &mut AttentionScratch,
+    scratch: &mut DenseAttentionScratch,
 ) {
     assert!(heads > 0 && width > 0 && width.is_multiple_of(heads), "heads must divide the width");
     let tokens = out.len() / width;
@@ -40,7 +40,7 @@ pub fn attention(
     let stride = 3 * width;
     let depth = width / heads;
     let scale = 1.0 / (depth as f32).sqrt();
-    let AttentionScratch { queries, values, scores } = scratch;
+    let DenseAttentionScratch { queries, values, scores } = scratch;
     queries.resize(depth, Columns::ZERO);
     values.resize(depth.div_ceil(WIDTH) * tokens, Columns::ZERO);
     scores.resize(tokens, Columns::ZERO);
@@ -48,10 +48,10 @@ pub fn attention(
         let query = head * depth;
         pack_rows(&qkv[2 * width + query..], tokens, stride, depth, values);
         for first in (0..tokens).step_by(WIDTH) {
-            let taken = WIDTH.min(tokens - first);
+            let query_count = WIDTH.min(tokens - first);
             // The softmax processes whole vectors of queries; half the columns are enough for a short text.
-            let columns = if taken <= WIDTH / 2 { WIDTH / 2 } else { WIDTH };
-            pack_rows_as_columns(cpu, &qkv[first * stride + query..], taken, stride, depth, queries);
+            let columns = if query_count <= WIDTH / 2 { WIDTH / 2 } else { WIDTH };
+            pack_rows_as_columns(cpu, &qkv[first * stride + query..], query_count, stride, depth, queries);
             for block in blocks(tokens, rows_max(cpu)) {
                 let tile = Tile {
                     inputs: &qkv[block.start * stride + width + query..],
@@ -64,7 +64,7 @@ pub fn attention(
                 multiply(cpu, &tile, Columns::flat_mut(&mut scores[block]), WIDTH, columns);
             }
             softmax(cpu, scores, columns, scale);
-            for block in blocks(taken, rows_max(cpu)) {
+            for block in blocks(query_count, rows_max(cpu)) {
                 for (p, panel) in values.chunks_exact(tokens).enumerate() {
                     let tile = Tile {
                         inputs: &Columns::flat(scores)[block.start..],
@@ -74,9 +74,9 @@ pub fn attention(
                         panel,
                         bias: &Columns::ZERO,
                     };
-                    let of_head = p * WIDTH;
-                    let out = &mut out[(first + block.start) * width + query + of_head..];
-                    multiply(cpu, &tile, out, width, WIDTH.min(depth - of_head));
+                    let first_value = p * WIDTH;
+                    let out = &mut out[(first + block.start) * width + query + first_value..];
+                    multiply(cpu, &tile, out, width, WIDTH.min(depth - first_value));
                 }
             }
         }

@@ -68,7 +68,7 @@ pub(super) fn sum(lanes: __m256) -> f32 {
 
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-pub(in crate::simd) fn greatest(lanes: __m256) -> f32 {
+pub(in crate::simd) fn horizontal_max(lanes: __m256) -> f32 {
     let four = _mm_max_ps(_mm256_castps256_ps128(lanes), _mm256_extractf128_ps::<1>(lanes));
     let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
     _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)))

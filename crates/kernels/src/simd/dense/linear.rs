@@ -6,40 +6,40 @@ use crate::simd::Cpu;
 
 /// A linear layer, `y = x Wᵀ + b`, its weights packed once for all products.
 ///
-/// Packed weights read the same at every [`Level`](crate::simd::Level).
-pub struct Linear {
+/// The layout of packed weights is the same at every [`Level`](crate::simd::Level).
+pub struct DenseLinear {
     /// A panel for each [`WIDTH`] outputs, each `inputs` deep.
     panels: Vec<Columns>,
-    /// The bias, likewise.
+    /// The bias, one row per panel.
     bias: Vec<Columns>,
     inputs: usize,
     outputs: usize,
 }
 
-impl Linear {
-    /// Packs `weights`, `bias.len()` rows of `inputs` values (an output each, as PyTorch keeps
-    /// them). Panics unless the lengths agree.
-    pub fn pack(cpu: Cpu, weights: &[f32], bias: &[f32], inputs: usize) -> Linear {
+impl DenseLinear {
+    /// Packs `weights`, `bias.len()` rows of `inputs` values (one per output, as in
+    /// PyTorch). Panics unless the lengths agree.
+    pub fn pack(cpu: Cpu, weights: &[f32], bias: &[f32], inputs: usize) -> DenseLinear {
         let outputs = bias.len();
         assert!(inputs > 0 && outputs > 0, "a linear layer has inputs and outputs");
         assert_eq!(weights.len(), inputs * outputs, "weights are outputs x inputs");
         let mut panels = vec![Columns::ZERO; outputs.div_ceil(WIDTH) * inputs];
         pack_rows_as_columns(cpu, weights, outputs, inputs, inputs, &mut panels);
-        Linear { panels, bias: Columns::rows_of(bias), inputs, outputs }
+        DenseLinear { panels, bias: Columns::rows_of(bias), inputs, outputs }
     }
 
-    /// Values an input row has.
+    /// Values per input row.
     pub fn inputs(&self) -> usize {
         self.inputs
     }
 
-    /// Values an output row has.
+    /// Values per output row.
     pub fn outputs(&self) -> usize {
         self.outputs
     }
 
-    /// `y = x Wᵀ + b` for rows of `x` ([`Linear::inputs`] values each) and `y`
-    /// ([`Linear::outputs`] each). A row of `y` depends on its row of `x` alone, bit by bit.
+    /// `y = x Wᵀ + b` for rows of `x` ([`DenseLinear::inputs`] values each) and `y`
+    /// ([`DenseLinear::outputs`] each). A row of `y` depends only on its row of `x`, bit by bit.
     /// Panics unless both have the same number of whole rows.
     pub fn apply(&self, cpu: Cpu, x: &[f32], y: &mut [f32]) {
         let rows = x.len() / self.inputs;
@@ -64,10 +64,10 @@ impl Linear {
     }
 }
 
-impl std::fmt::Debug for Linear {
+impl std::fmt::Debug for DenseLinear {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Not the weights: millions of numbers.
-        f.debug_struct("Linear")
+        // The weights are omitted: there may be millions.
+        f.debug_struct("DenseLinear")
             .field("inputs", &self.inputs)
             .field("outputs", &self.outputs)
             .finish_non_exhaustive()

@@ -2,7 +2,7 @@
 //! weights, attention, layer normalisation.
 //!
 //! A row's result depends only on its own row, or in [`attention`] its own sequence, bit by bit:
-//! never on what else stands in the call.
+//! never on the other rows of the call.
 
 #![allow(unsafe_code)]
 
@@ -24,9 +24,9 @@ mod tests;
 mod tile;
 
 pub use activation::{Activation, gelu};
-pub use attention::{AttentionScratch, attention};
+pub use attention::{DenseAttentionScratch, attention};
 pub use layer_norm::add_layer_norm;
-pub use linear::Linear;
+pub use linear::DenseLinear;
 
 pub(super) use attention::softmax;
 pub(super) use panel::{Columns, Lanes, WIDTH, pack_rows_as_columns};

@@ -50,7 +50,7 @@ impl Lane for f32 {}
 /// Two bfloat16 values.
 impl Lane for u32 {}
 
-/// Packs `rows`, each `depth` values found `stride` apart in `matrix`, as the *columns* of panels:
+/// Packs `rows`, each `depth` values, `stride` apart in `matrix`, as the *columns* of panels:
 /// the right-hand side of `x · matrixᵀ`. Panel `p` is `panels[p * depth..][..depth]`; columns
 /// beyond the last row are zero.
 pub(in crate::simd) fn pack_rows_as_columns<T: Lane>(
@@ -64,17 +64,17 @@ pub(in crate::simd) fn pack_rows_as_columns<T: Lane>(
     assert_eq!(panels.len(), rows.div_ceil(WIDTH) * depth, "panels must hold the whole matrix");
     for (p, panel) in panels.chunks_exact_mut(depth).enumerate() {
         let first = p * WIDTH;
-        let taken = WIDTH.min(rows - first);
-        if taken < WIDTH {
+        let row_count = WIDTH.min(rows - first);
+        if row_count < WIDTH {
             panel.fill(Lanes([T::default(); WIDTH]));
         }
         let mut done = 0;
         #[cfg(target_arch = "x86_64")]
         if cpu.level() == Level::Avx512 {
             // SAFETY: a `Cpu` of this level is created only if detection found its instructions.
-            done = unsafe { super::avx512::transpose(&matrix[first * stride..], taken, stride, panel) };
+            done = unsafe { super::avx512::transpose(&matrix[first * stride..], row_count, stride, panel) };
         }
-        for column in 0..taken {
+        for column in 0..row_count {
             let row = &matrix[(first + column) * stride..][..depth];
             for (columns, &value) in panel[done..].iter_mut().zip(&row[done..]) {
                 columns.0[column] = value;
@@ -83,17 +83,17 @@ pub(in crate::simd) fn pack_rows_as_columns<T: Lane>(
     }
 }
 
-/// Packs `rows`, each `width` values found `stride` apart in `matrix`, as the *rows* of panels:
+/// Packs `rows`, each `width` values, `stride` apart in `matrix`, as the *rows* of panels:
 /// the right-hand side of `x · matrix`. Panel `p` is `panels[p * rows..][..rows]`; columns beyond
 /// `width` are zero.
 pub(super) fn pack_rows(matrix: &[f32], rows: usize, stride: usize, width: usize, panels: &mut [Columns]) {
     assert_eq!(panels.len(), width.div_ceil(WIDTH) * rows, "panels must hold the whole matrix");
     for (p, panel) in panels.chunks_exact_mut(rows).enumerate() {
         let first = p * WIDTH;
-        let taken = WIDTH.min(width - first);
+        let column_count = WIDTH.min(width - first);
         for (row, columns) in panel.iter_mut().enumerate() {
-            columns.0[..taken].copy_from_slice(&matrix[row * stride + first..][..taken]);
-            columns.0[taken..].fill(0.0);
+            columns.0[..column_count].copy_from_slice(&matrix[row * stride + first..][..column_count]);
+            columns.0[column_count..].fill(0.0);
         }
     }
 }

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::panel::{Columns, WIDTH};
-use super::{AttentionScratch, Linear, add_layer_norm, attention, gelu, softmax};
+use super::{DenseAttentionScratch, DenseLinear, add_layer_norm, attention, gelu, softmax};
 use crate::simd::Cpu;
 use crate::simd::oracle::{self, Values, norm, wide};
 
@@ -12,7 +12,7 @@ fn check_linear(seed: u64, rows: usize, inputs: usize, outputs: usize) {
     let weights = Values::new(seed + 1, outputs * inputs);
     let bias = Values::new(seed + 2, outputs);
     for cpu in Cpu::each_level() {
-        let linear = Linear::pack(cpu, weights.unaligned(), bias.unaligned(), inputs);
+        let linear = DenseLinear::pack(cpu, weights.unaligned(), bias.unaligned(), inputs);
         assert_eq!((linear.inputs(), linear.outputs()), (inputs, outputs));
         let mut y = Values(vec![f32::NAN; rows * outputs + 1]);
         linear.apply(cpu, x.unaligned(), y.unaligned_mut());
@@ -35,7 +35,7 @@ fn check_linear(seed: u64, rows: usize, inputs: usize, outputs: usize) {
 }
 
 #[test]
-fn a_linear_layer_is_a_product_at_awkward_shapes() {
+fn a_linear_layer_is_a_matrix_product_at_odd_shapes() {
     for rows in (0..=14).chain([24, 25]) {
         for (inputs, outputs) in [(1, 1), (3, 31), (16, 32), (33, 33), (130, 70)] {
             check_linear(7, rows, inputs, outputs);
@@ -76,7 +76,7 @@ fn gelu_of_special_values() {
 fn special_values_stay_in_their_row() {
     let (inputs, outputs) = (5, 33);
     for cpu in Cpu::each_level() {
-        let linear = Linear::pack(cpu, &vec![1.0; inputs * outputs], &vec![0.0; outputs], inputs);
+        let linear = DenseLinear::pack(cpu, &vec![1.0; inputs * outputs], &vec![0.0; outputs], inputs);
         let mut x = vec![0.5; 4 * inputs];
         x[inputs] = f32::NAN;
         x[2 * inputs] = f32::INFINITY;
@@ -95,7 +95,7 @@ fn the_result_of_a_row_does_not_depend_on_other_rows() {
     let (weights, bias) = (Values::new(1, inputs * outputs), Values::new(2, outputs));
     let x = Values::new(3, inputs * rows);
     for cpu in Cpu::each_level() {
-        let linear = Linear::pack(cpu, weights.unaligned(), bias.unaligned(), inputs);
+        let linear = DenseLinear::pack(cpu, weights.unaligned(), bias.unaligned(), inputs);
         let mut together = vec![0.0; rows * outputs];
         linear.apply(cpu, x.unaligned(), &mut together);
         for (x, expected) in x.unaligned().chunks_exact(inputs).zip(together.chunks_exact(outputs)) {
@@ -136,7 +136,7 @@ fn check_layer_norm(seed: u64, rows: usize, width: usize) {
             for (i, &found) in found.unaligned()[range].iter().enumerate() {
                 let normalised = (sum[i] - mean) / (variance + f64::from(eps)).sqrt();
                 let expected = normalised * f64::from(gamma.unaligned()[i]) + f64::from(beta.unaligned()[i]);
-                // Where a row hardly varies, rounding of the mean is blown up by 1 / sqrt(eps).
+                // In a row of almost equal values, the rounding error of the mean is multiplied by 1 / sqrt(eps).
                 let tolerance = 1e-5 * (1.0 + 1.0 / (variance + f64::from(eps)).sqrt());
                 assert!(
                     (f64::from(found) - expected).abs() <= tolerance,
@@ -149,7 +149,7 @@ fn check_layer_norm(seed: u64, rows: usize, width: usize) {
 }
 
 #[test]
-fn layer_norm_at_awkward_widths() {
+fn layer_norm_is_accurate_at_odd_widths() {
     for width in (1..=34).chain([63, 64, 65, 384]) {
         check_layer_norm(11, 3, width);
     }
@@ -237,8 +237,8 @@ fn check_attention(seed: u64, tokens: usize, heads: usize, depth: usize) {
     let expected = oracle::attention(qkv.unaligned(), tokens, heads, depth);
     for cpu in Cpu::each_level() {
         let mut out = Values(vec![f32::NAN; tokens * width + 1]);
-        // What an earlier, longer sequence left in the scratch must not show.
-        let mut scratch = AttentionScratch::default();
+        // The scratch contains values of an earlier, longer sequence, which must have no effect.
+        let mut scratch = DenseAttentionScratch::default();
         let longer = vec![f32::NAN; (tokens + 40) * 3 * width];
         attention(cpu, &longer, width, heads, &mut vec![0.0; (tokens + 40) * width], &mut scratch);
         attention(cpu, qkv.unaligned(), width, heads, out.unaligned_mut(), &mut scratch);
@@ -254,7 +254,7 @@ fn check_attention(seed: u64, tokens: usize, heads: usize, depth: usize) {
 }
 
 #[test]
-fn attention_at_awkward_shapes() {
+fn attention_is_accurate_at_odd_shapes() {
     for tokens in [0, 1, 2, 7, 12, 13, 31, 32, 33, 65] {
         for (heads, depth) in [(1, 1), (3, 5), (2, 32), (1, 33), (1, 64)] {
             check_attention(5, tokens, heads, depth);

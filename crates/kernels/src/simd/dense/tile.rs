@@ -8,8 +8,7 @@ use crate::simd::{Cpu, Level};
 /// values do not depend on the rows it shares a tile with.
 #[derive(Clone, Copy)]
 pub(in crate::simd) struct Tile<'a, T = f32> {
-    /// Left-hand rows, `row_stride` apart, each as long as the panel is deep, its values
-    /// `depth_stride` apart.
+    /// Left-hand rows, `row_stride` apart, each as long as the panel is deep,     /// `depth_stride` apart.
     pub(in crate::simd) inputs: &'a [T],
     pub(in crate::simd) row_stride: usize,
     pub(in crate::simd) depth_stride: usize,
@@ -59,10 +58,10 @@ pub(super) fn multiply(cpu: Cpu, tile: &Tile<'_>, out: &mut [f32], out_stride: u
     }
 }
 
-/// The largest [`rows_max`] of any level.
+/// The maximum of [`rows_max`] at any level.
 const ROWS_MAX: usize = 12;
 
-/// Of [`WIDTH`] columns or half as many.
+/// Computes a tile of [`WIDTH`] columns or half as many.
 fn multiply_whole(cpu: Cpu, tile: &Tile<'_>, out: &mut [f32], out_stride: usize, columns: usize) {
     dispatch!(cpu, multiply(tile, out, out_stride, columns))
 }

@@ -86,7 +86,7 @@ pub fn score(cpu: Cpu, element: Element, measure: Measure, query: &[f32], rows: 
     }
 }
 
-/// Longest row that [`score_i8`] accepts: longer ones could overflow 32-bit sums.
+/// Maximum length of a row that [`score_i8`] accepts: longer ones could overflow 32-bit sums.
 pub const I8_DIM_MAX: usize = 32_768;
 
 /// Scores every row of signed bytes against a query of signed bytes into `out`, exactly.

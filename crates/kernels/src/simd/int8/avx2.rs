@@ -3,8 +3,8 @@
 use std::arch::x86_64::*;
 
 use super::quantize::{GroupAdjustment, ValueRange};
-use super::tile::{INPUTS, Tile};
-use crate::simd::dense::avx2::{LANES, first_lanes, greatest, load, polynomial_gelu, store};
+use super::tile::{ByteTile, INPUTS};
+use crate::simd::dense::avx2::{LANES, first_lanes, horizontal_max, load, polynomial_gelu, store};
 use crate::simd::dense::{Activation, WIDTH};
 
 /// See [`super::scalar::quantize`].
@@ -19,9 +19,9 @@ pub(super) fn quantize(
     let (whole, tail) = row.as_chunks();
     let shifts = adjustment.shifts.as_chunks().0;
     let factors = adjustment.factors.as_chunks().0;
-    let held = buffer.as_chunks_mut().0;
-    let mut least = _mm256_set1_ps(f32::INFINITY);
-    let mut most = _mm256_set1_ps(f32::NEG_INFINITY);
+    let adjusted = buffer.as_chunks_mut().0;
+    let mut min = _mm256_set1_ps(f32::INFINITY);
+    let mut max = _mm256_set1_ps(f32::NEG_INFINITY);
     let mut last = [0.0; LANES];
     last[..tail.len()].copy_from_slice(tail);
     for (i, lanes) in whole.iter().chain((!tail.is_empty()).then_some(&last)).enumerate() {
@@ -33,16 +33,16 @@ pub(super) fn quantize(
             let first = _mm256_broadcastss_ps(_mm256_castps256_ps128(value));
             value = _mm256_blendv_ps(first, value, first_lanes(tail.len()));
         }
-        least = _mm256_min_ps(least, value);
-        most = _mm256_max_ps(most, value);
-        store(&mut held[i], value);
+        min = _mm256_min_ps(min, value);
+        max = _mm256_max_ps(max, value);
+        store(&mut adjusted[i], value);
     }
-    let negated = _mm256_sub_ps(_mm256_setzero_ps(), least);
-    let range = ValueRange::between(-greatest(negated), greatest(most));
+    let negated = _mm256_sub_ps(_mm256_setzero_ps(), min);
+    let range = ValueRange::between(-horizontal_max(negated), horizontal_max(max));
     let inverse = _mm256_set1_ps(range.inverse());
-    let least = _mm256_set1_ps(range.least);
-    for (held, bytes) in held.iter().zip(bytes.as_chunks_mut::<LANES>().0) {
-        let steps = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_sub_ps(load(held), least), inverse));
+    let min = _mm256_set1_ps(range.min);
+    for (adjusted, bytes) in adjusted.iter().zip(bytes.as_chunks_mut::<LANES>().0) {
+        let steps = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_sub_ps(load(adjusted), min), inverse));
         let words = _mm_packs_epi32(_mm256_castsi256_si128(steps), _mm256_extracti128_si256::<1>(steps));
         let packed = _mm_cvtsi128_si64(_mm_packus_epi16(words, words));
         *bytes = packed.to_le_bytes();
@@ -51,7 +51,7 @@ pub(super) fn quantize(
 }
 
 #[target_feature(enable = "avx2,fma")]
-pub(super) fn multiply(tile: &Tile<'_>, out: &mut [f32], out_stride: usize) {
+pub(super) fn multiply(tile: &ByteTile<'_>, out: &mut [f32], out_stride: usize) {
     match tile.rows() {
         1 => multiply_rows::<1>(tile, out, out_stride),
         2 => multiply_rows::<2>(tile, out, out_stride),
@@ -63,10 +63,10 @@ pub(super) fn multiply(tile: &Tile<'_>, out: &mut [f32], out_stride: usize) {
     }
 }
 
-/// Four inputs of a row, of which each fourth of the vector gets the same.
+/// Four inputs of a row, repeated in every 32-bit lane of the vector.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn inputs(tile: &Tile<'_>, row: usize, k: usize) -> i32 {
+fn inputs(tile: &ByteTile<'_>, row: usize, k: usize) -> i32 {
     let start = row * tile.rows.stride + k * INPUTS;
     // SAFETY: callers are below the panel's depth and the tile's rows, and `assert_within_bounds`
     // found all these rows inside `values`.
@@ -75,12 +75,12 @@ fn inputs(tile: &Tile<'_>, row: usize, k: usize) -> i32 {
 
 /// Bytes are widened to 16 bits, where a sum of two products cannot overflow (as it could in
 /// `vpmaddubsw`), so that the sums are those of the other levels. Sixteen registers hold six rows
-/// of a quarter of a panel, so the panel is walked four times.
+/// of a quarter of a panel, so the panel is read four times.
 #[target_feature(enable = "avx2,fma")]
-fn multiply_rows<const ROWS: usize>(tile: &Tile<'_>, out: &mut [f32], out_stride: usize) {
+fn multiply_rows<const ROWS: usize>(tile: &ByteTile<'_>, out: &mut [f32], out_stride: usize) {
     tile.assert_within_bounds(ROWS);
     for quarter in 0..WIDTH / LANES {
-        // Two sums an output side by side: of its first two inputs of four, and of the others.
+        // Two neighbouring sums per output: one of the first two inputs of each four, one of the other two.
         let mut sums = [[_mm256_setzero_si256(); 2]; ROWS];
         for (k, panel) in tile.panel.iter().enumerate() {
             let weights: *const __m128i = std::ptr::from_ref(panel).cast();
@@ -104,26 +104,33 @@ fn multiply_rows<const ROWS: usize>(tile: &Tile<'_>, out: &mut [f32], out_stride
     }
 }
 
-/// Turns a row's sums of a quarter of a panel into values.
+/// Converts the sums of a row and a quarter of a panel to values.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-fn store_row(tile: &Tile<'_>, row: usize, quarter: usize, sum: __m256i, out: &mut [f32], out_stride: usize) {
+fn store_row(
+    tile: &ByteTile<'_>,
+    row: usize,
+    quarter: usize,
+    sum: __m256i,
+    out: &mut [f32],
+    out_stride: usize,
+) {
     let columns = tile.columns;
     let weight_scale = load(&columns.scale.as_chunks().0[quarter]);
     let weight_sum = load(&columns.sum.as_chunks().0[quarter]);
     let lanes = &mut out[row * out_stride..][..WIDTH].as_chunks_mut().0[quarter];
     let before = if tile.is_first_group { load(&columns.bias.as_chunks().0[quarter]) } else { load(lanes) };
     let scale = _mm256_mul_ps(_mm256_set1_ps(tile.rows.scales[row]), weight_scale);
-    let constant = _mm256_fmadd_ps(_mm256_set1_ps(tile.rows.least[row]), weight_sum, before);
+    let constant = _mm256_fmadd_ps(_mm256_set1_ps(tile.rows.minima[row]), weight_sum, before);
     store(lanes, _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), scale, constant));
 }
 
-/// `vpdpbusd` on half vectors has two encodings, one of AVX-VNNI and one of AVX-512; this
-/// makes the same kernel of either, so that a machine with one of them tests both.
+/// `vpdpbusd` on half vectors has two encodings, one of AVX-VNNI and one of AVX-512; this macro
+/// defines the same kernel for both, so that a machine with either of them tests both.
 macro_rules! multiply_vnni {
     ($name:ident, $rows:ident, $features:literal, $dot:ident) => {
         #[target_feature(enable = $features)]
-        pub(super) fn $name(tile: &Tile<'_>, out: &mut [f32], out_stride: usize) {
+        pub(super) fn $name(tile: &ByteTile<'_>, out: &mut [f32], out_stride: usize) {
             match tile.rows() {
                 1 => $rows::<1>(tile, out, out_stride),
                 2 => $rows::<2>(tile, out, out_stride),
@@ -136,7 +143,7 @@ macro_rules! multiply_vnni {
         }
 
         #[target_feature(enable = $features)]
-        fn $rows<const ROWS: usize>(tile: &Tile<'_>, out: &mut [f32], out_stride: usize) {
+        fn $rows<const ROWS: usize>(tile: &ByteTile<'_>, out: &mut [f32], out_stride: usize) {
             tile.assert_within_bounds(ROWS);
             for half in 0..2 {
                 let mut sums = [[_mm256_setzero_si256(); 2]; ROWS];

@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::quantize::{GroupAdjustment, ValueRange};
-use super::tile::{INPUTS, Tile};
+use super::tile::{ByteTile, INPUTS};
 use crate::simd::dense::avx512::{LANES, load, load_tail, polynomial_gelu, store, tail_mask};
 use crate::simd::dense::{Activation, WIDTH};
 
@@ -32,16 +32,16 @@ fn quantize_after<const GELU: bool>(
     let (whole, tail) = row.as_chunks();
     let shifts = adjustment.shifts.as_chunks().0;
     let factors = adjustment.factors.as_chunks().0;
-    let held = buffer.as_chunks_mut().0;
-    let mut least = _mm512_set1_ps(f32::INFINITY);
-    let mut greatest = _mm512_set1_ps(f32::NEG_INFINITY);
-    for (((lanes, shift), factor), held) in whole.iter().zip(shifts).zip(factors).zip(&mut *held) {
+    let adjusted = buffer.as_chunks_mut().0;
+    let mut min = _mm512_set1_ps(f32::INFINITY);
+    let mut max = _mm512_set1_ps(f32::NEG_INFINITY);
+    for (((lanes, shift), factor), adjusted) in whole.iter().zip(shifts).zip(factors).zip(&mut *adjusted) {
         let value = load(lanes);
         let value = if GELU { polynomial_gelu(value) } else { value };
         let value = _mm512_mul_ps(_mm512_sub_ps(value, load(shift)), load(factor));
-        least = _mm512_min_ps(least, value);
-        greatest = _mm512_max_ps(greatest, value);
-        store(held, value);
+        min = _mm512_min_ps(min, value);
+        max = _mm512_max_ps(max, value);
+        store(adjusted, value);
     }
     if !tail.is_empty() {
         let mask = tail_mask(tail.len());
@@ -49,15 +49,15 @@ fn quantize_after<const GELU: bool>(
         let value = if GELU { polynomial_gelu(value) } else { value };
         let (shift, factor) = (load(&shifts[whole.len()]), load(&factors[whole.len()]));
         let value = _mm512_mul_ps(_mm512_sub_ps(value, shift), factor);
-        least = _mm512_mask_min_ps(least, mask, least, value);
-        greatest = _mm512_mask_max_ps(greatest, mask, greatest, value);
-        store(&mut held[whole.len()], value);
+        min = _mm512_mask_min_ps(min, mask, min, value);
+        max = _mm512_mask_max_ps(max, mask, max, value);
+        store(&mut adjusted[whole.len()], value);
     }
-    let range = ValueRange::between(_mm512_reduce_min_ps(least), _mm512_reduce_max_ps(greatest));
+    let range = ValueRange::between(_mm512_reduce_min_ps(min), _mm512_reduce_max_ps(max));
     let inverse = _mm512_set1_ps(range.inverse());
-    let least = _mm512_set1_ps(range.least);
-    for (held, bytes) in held.iter().zip(bytes.as_chunks_mut::<LANES>().0) {
-        let steps = _mm512_mul_ps(_mm512_sub_ps(load(held), least), inverse);
+    let min = _mm512_set1_ps(range.min);
+    for (adjusted, bytes) in adjusted.iter().zip(bytes.as_chunks_mut::<LANES>().0) {
+        let steps = _mm512_mul_ps(_mm512_sub_ps(load(adjusted), min), inverse);
         let packed = _mm512_cvtusepi32_epi8(_mm512_cvtps_epi32(steps));
         // SAFETY: the reference covers the 16 bytes written; the store needs no alignment.
         unsafe { _mm_storeu_si128(bytes.as_mut_ptr().cast(), packed) };
@@ -66,7 +66,7 @@ fn quantize_after<const GELU: bool>(
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-pub(super) fn multiply(tile: &Tile<'_>, out: &mut [f32], out_stride: usize) {
+pub(super) fn multiply(tile: &ByteTile<'_>, out: &mut [f32], out_stride: usize) {
     match tile.rows() {
         1 => multiply_rows::<1>(tile, out, out_stride),
         2 => multiply_rows::<2>(tile, out, out_stride),
@@ -88,7 +88,7 @@ pub(super) fn multiply(tile: &Tile<'_>, out: &mut [f32], out_stride: usize) {
 const STEPS_AHEAD: usize = 16;
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-fn multiply_rows<const ROWS: usize>(tile: &Tile<'_>, out: &mut [f32], out_stride: usize) {
+fn multiply_rows<const ROWS: usize>(tile: &ByteTile<'_>, out: &mut [f32], out_stride: usize) {
     tile.assert_within_bounds(ROWS);
     let mut sums = [[_mm512_setzero_si512(); 2]; ROWS];
     for (k, panel) in tile.panel.iter().enumerate() {
@@ -118,7 +118,7 @@ fn multiply_rows<const ROWS: usize>(tile: &Tile<'_>, out: &mut [f32], out_stride
             let lanes = &mut out[row * out_stride..][..WIDTH].as_chunks_mut().0[half];
             let before = if tile.is_first_group { bias } else { load(lanes) };
             let scale = _mm512_mul_ps(_mm512_set1_ps(tile.rows.scales[row]), weight_scale);
-            let constant = _mm512_fmadd_ps(_mm512_set1_ps(tile.rows.least[row]), weight_sum, before);
+            let constant = _mm512_fmadd_ps(_mm512_set1_ps(tile.rows.minima[row]), weight_sum, before);
             store(lanes, _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[half]), scale, constant));
         }
     }

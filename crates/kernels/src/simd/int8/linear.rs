@@ -1,7 +1,7 @@
 //! Linear layers.
 
 use super::quantize::{Adjustment, GROUP, QuantizedRows, quantize};
-use super::tile::{ColumnParams, INPUTS, Panel, Tile, multiply, rows_max};
+use super::tile::{ByteTile, ColumnParams, INPUTS, Panel, multiply, rows_max};
 use crate::simd::Cpu;
 use crate::simd::dense::{Activation, WIDTH, blocks};
 
@@ -10,29 +10,29 @@ const WEIGHT_MAX: f32 = 127.0;
 
 /// A linear layer with a preceding activation, `y = activation(x) Wᵀ + b`.
 ///
-/// `W` is held as `wᵢ = sᵢ qᵢ`, integers `qᵢ` from -127 to 127 and a scale for each output
+/// `W` is stored as `wᵢ = sᵢ qᵢ`, integers `qᵢ` from -127 to 127 and a scale for each output
 /// (symmetric, per channel; Jacob et al. 2018). A row of the input becomes `x = s q + l`, `q` from
-/// 0 to 255 and `l` its least value, and `y = s sᵢ Σ q qᵢ + l sᵢ Σ qᵢ + b`. Scales and least values are those
+/// 0 to 255 and `l` its minimum, and `y = s sᵢ Σ q qᵢ + l sᵢ Σ qᵢ + b`. Scales and minima are those
 /// of each 384 neighbouring inputs, whose parts of `y` are summed.
 ///
 /// The layout of packed weights is the same at every [`Level`](crate::simd::Level).
-pub struct Linear {
+pub struct Int8Linear {
     /// A panel for each [`WIDTH`] outputs, each `inputs` deep, rounded up to whole [`INPUTS`].
     panels: Vec<Panel>,
-    /// For each panel those of its groups.
+    /// The parameters of the groups of each panel.
     columns: Vec<ColumnParams>,
     adjustment: Adjustment,
     inputs: usize,
     outputs: usize,
 }
 
-/// Working memory of [`Linear::apply`], kept by the caller so that it is allocated once for many calls.
+/// Working memory of [`Int8Linear::apply`], kept by the caller so that it is allocated once for many calls.
 #[derive(Debug, Default)]
-pub struct LinearScratch {
+pub struct Int8LinearScratch {
     quantized: QuantizedRows,
 }
 
-impl Linear {
+impl Int8Linear {
     /// Quantises and packs `weights`, `bias.len()` rows of `inputs` values (one per output, as in
     /// PyTorch).
     ///
@@ -41,7 +41,7 @@ impl Linear {
     /// which must be positive and by which its weights are divided (Wei et al. 2023, Outlier
     /// Suppression+, section 4.1; Xiao et al. 2023, SmoothQuant, section 4). Panics unless the
     /// lengths agree and there are inputs and outputs.
-    pub fn pack(weights: &[f32], bias: &[f32], inputs: usize, shifts: &[f32], factors: &[f32]) -> Linear {
+    pub fn pack(weights: &[f32], bias: &[f32], inputs: usize, shifts: &[f32], factors: &[f32]) -> Int8Linear {
         let outputs = bias.len();
         assert!(inputs > 0 && outputs > 0, "a linear layer has inputs and outputs");
         assert_eq!(weights.len(), inputs * outputs, "weights are outputs x inputs");
@@ -65,8 +65,8 @@ impl Linear {
             for ((row, bytes), columns) in
                 row.chunks(GROUP).zip(quantized.chunks_mut(GROUP)).zip(&mut *columns)
             {
-                let greatest = row.iter().fold(0.0, |greatest: f32, value| greatest.max(value.abs()));
-                let scale = greatest / WEIGHT_MAX;
+                let max = row.iter().fold(0.0, |max: f32, value| max.max(value.abs()));
+                let scale = max / WEIGHT_MAX;
                 let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
                 let mut sum = 0;
                 for (byte, value) in bytes.iter_mut().zip(row) {
@@ -84,7 +84,7 @@ impl Linear {
             columns[0].bias[column] = bias[output] + shifted;
         }
         let adjustment = Adjustment::new(shifts, factors);
-        Linear { panels, columns, adjustment, inputs, outputs }
+        Int8Linear { panels, columns, adjustment, inputs, outputs }
     }
 
     /// Values per input row.
@@ -97,8 +97,8 @@ impl Linear {
         self.outputs
     }
 
-    /// `y = activation(x) Wᵀ + b` for rows of `x` ([`Linear::inputs`] values each) and `y`
-    /// ([`Linear::outputs`] each); of GELU see [`Activation::Gelu`]. Panics unless both have the
+    /// `y = activation(x) Wᵀ + b` for rows of `x` ([`Int8Linear::inputs`] values each) and `y`
+    /// ([`Int8Linear::outputs`] each); for GELU see [`Activation::Gelu`]. Panics unless both have the
     /// same number of whole rows.
     pub fn apply(
         &self,
@@ -106,7 +106,7 @@ impl Linear {
         x: &[f32],
         activation: Activation,
         y: &mut [f32],
-        scratch: &mut LinearScratch,
+        scratch: &mut Int8LinearScratch,
     ) {
         let rows = x.len() / self.inputs;
         assert_eq!(x.len(), rows * self.inputs, "x must be whole rows");
@@ -119,7 +119,7 @@ impl Linear {
             let first = p * WIDTH;
             for block in blocks(rows, rows_max(cpu)) {
                 let groups = panel.chunks(GROUP / INPUTS).zip(columns).enumerate();
-                let tiles = groups.map(|(group, (panel, columns))| Tile {
+                let tiles = groups.map(|(group, (panel, columns))| ByteTile {
                     rows: quantized.rows(block.clone(), group),
                     panel,
                     columns,
@@ -139,10 +139,10 @@ pub(super) fn round(value: f32) -> i32 {
     (value + SHIFT).to_bits() as i32 - SHIFT.to_bits() as i32
 }
 
-impl std::fmt::Debug for Linear {
+impl std::fmt::Debug for Int8Linear {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Without the millions of weights.
-        f.debug_struct("Linear")
+        // The weights are omitted: there may be millions.
+        f.debug_struct("Int8Linear")
             .field("inputs", &self.inputs)
             .field("outputs", &self.outputs)
             .finish_non_exhaustive()

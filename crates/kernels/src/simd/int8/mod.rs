@@ -17,4 +17,4 @@ mod scalar;
 mod tests;
 mod tile;
 
-pub use linear::{Linear, LinearScratch};
+pub use linear::{Int8Linear, Int8LinearScratch};

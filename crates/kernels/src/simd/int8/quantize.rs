@@ -12,14 +12,14 @@ const LANES: usize = 16;
 /// value, which makes the steps of all others large.
 pub(super) const GROUP: usize = 384;
 
-/// Rows as bytes: value `j` of row `i` is `scales[k] * values[i * stride + j] + least[k]`, where `k` is
+/// Rows as bytes: value `j` of row `i` is `scales[k] * values[i * stride + j] + minima[k]`, where `k` is
 /// `i` plus the number of rows for each whole [`GROUP`] before `j`.
 #[derive(Debug, Default)]
 pub(super) struct QuantizedRows {
     values: Vec<u8>,
     stride: usize,
     scales: Vec<f32>,
-    least: Vec<f32>,
+    minima: Vec<f32>,
     /// A group after its activation and factors.
     adjusted: Vec<f32>,
 }
@@ -59,7 +59,7 @@ pub(super) struct RowGroup<'a> {
     pub(super) values: &'a [u8],
     pub(super) stride: usize,
     pub(super) scales: &'a [f32],
-    pub(super) least: &'a [f32],
+    pub(super) minima: &'a [f32],
 }
 
 impl QuantizedRows {
@@ -75,7 +75,7 @@ impl QuantizedRows {
             values: &self.values[rows.start * self.stride + group * GROUP..rows.end * self.stride],
             stride: self.stride,
             scales: &self.scales[of_group.clone()],
-            least: &self.least[of_group],
+            minima: &self.minima[of_group],
         }
     }
 }
@@ -86,15 +86,15 @@ pub(super) struct ValueRange {
     /// The value of one step.
     pub(super) scale: f32,
     /// The value of byte 0.
-    pub(super) least: f32,
+    pub(super) min: f32,
 }
 
 /// The largest byte of an input.
 const INPUT_MAX: f32 = 255.0;
 
 impl ValueRange {
-    pub(super) fn between(least: f32, greatest: f32) -> ValueRange {
-        ValueRange { scale: (greatest - least) / INPUT_MAX, least }
+    pub(super) fn between(min: f32, max: f32) -> ValueRange {
+        ValueRange { scale: (max - min) / INPUT_MAX, min }
     }
 
     /// Steps per unit; zero for a group of equal values.
@@ -103,8 +103,8 @@ impl ValueRange {
     }
 }
 
-/// Quantises each [`GROUP`] of each row of `x` after `activation` and `adjustment`, from its least value to
-/// its greatest, to the nearest byte, ties to even. The bytes are the same at every level.
+/// Quantises each [`GROUP`] of each row of `x` after `activation` and `adjustment`, from its minimum to
+/// its maximum, to the nearest byte, ties to even. The bytes are the same at every level.
 pub(super) fn quantize(
     cpu: Cpu,
     x: &[f32],
@@ -116,11 +116,11 @@ pub(super) fn quantize(
     let rows = x.len() / inputs;
     let stride = QuantizedRows::stride(inputs);
     let groups = inputs.div_ceil(GROUP);
-    let QuantizedRows { values, stride: row_stride, scales, least, adjusted } = quantized;
+    let QuantizedRows { values, stride: row_stride, scales, minima, adjusted } = quantized;
     *row_stride = stride;
     values.resize(rows * stride, 0);
     scales.resize(groups * rows, 0.0);
-    least.resize(groups * rows, 0.0);
+    minima.resize(groups * rows, 0.0);
     adjusted.resize(stride.min(GROUP), 0.0);
     for (i, (row, bytes)) in x.chunks_exact(inputs).zip(values.chunks_exact_mut(stride)).enumerate() {
         let adjustments = adjustment.shifts.chunks(GROUP).zip(adjustment.factors.chunks(GROUP));
@@ -129,7 +129,7 @@ pub(super) fn quantize(
             let adjustment = GroupAdjustment { shifts, factors };
             let range = quantize_group(cpu, row, adjustment, activation, adjusted, bytes);
             scales[group * rows + i] = range.scale;
-            least[group * rows + i] = range.least;
+            minima[group * rows + i] = range.min;
         }
     }
 }

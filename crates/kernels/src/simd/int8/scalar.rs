@@ -2,7 +2,7 @@
 
 use super::linear::round;
 use super::quantize::{GroupAdjustment, ValueRange};
-use super::tile::{INPUTS, Tile};
+use super::tile::{ByteTile, INPUTS};
 use crate::simd::dense::{Activation, WIDTH, polynomial_gelu};
 
 /// Quantises one group of a row into `bytes`, with a `buffer` of at least the same length.
@@ -13,24 +13,24 @@ pub(super) fn quantize(
     buffer: &mut [f32],
     bytes: &mut [u8],
 ) -> ValueRange {
-    let (mut least, mut greatest) = (f32::INFINITY, f32::NEG_INFINITY);
+    let (mut min, mut max) = (f32::INFINITY, f32::NEG_INFINITY);
     let adjustments = adjustment.shifts.iter().zip(adjustment.factors);
-    for ((held, &value), (shift, factor)) in buffer.iter_mut().zip(row).zip(adjustments) {
+    for ((adjusted, &value), (shift, factor)) in buffer.iter_mut().zip(row).zip(adjustments) {
         let value = if activation == Activation::Gelu { polynomial_gelu(value) } else { value };
         let value = (value - shift) * factor;
-        least = least.min(value);
-        greatest = greatest.max(value);
-        *held = value;
+        min = min.min(value);
+        max = max.max(value);
+        *adjusted = value;
     }
-    let range = ValueRange::between(least, greatest);
+    let range = ValueRange::between(min, max);
     let inverse = range.inverse();
     for (byte, value) in bytes.iter_mut().zip(&buffer[..row.len()]) {
-        *byte = round((value - least) * inverse) as u8;
+        *byte = round((value - min) * inverse) as u8;
     }
     range
 }
 
-pub(super) fn multiply(tile: &Tile<'_>, out: &mut [f32], out_stride: usize) {
+pub(super) fn multiply(tile: &ByteTile<'_>, out: &mut [f32], out_stride: usize) {
     for row in 0..tile.rows() {
         let mut sums = [0; WIDTH];
         let inputs = tile.rows.values[row * tile.rows.stride..].as_chunks::<INPUTS>().0;
@@ -41,11 +41,11 @@ pub(super) fn multiply(tile: &Tile<'_>, out: &mut [f32], out_stride: usize) {
                 }
             }
         }
-        let (scale, least) = (tile.rows.scales[row], tile.rows.least[row]);
+        let (scale, min) = (tile.rows.scales[row], tile.rows.minima[row]);
         let out = &mut out[row * out_stride..][..WIDTH];
         for (column, (y, sum)) in out.iter_mut().zip(sums).enumerate() {
             let before = if tile.is_first_group { tile.columns.bias[column] } else { *y };
-            let constant = least.mul_add(tile.columns.sum[column], before);
+            let constant = min.mul_add(tile.columns.sum[column], before);
             *y = (sum as f32).mul_add(scale * tile.columns.scale[column], constant);
         }
     }

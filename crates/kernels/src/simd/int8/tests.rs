@@ -3,12 +3,12 @@
 use proptest::prelude::*;
 
 use super::quantize::{Adjustment, GROUP, QuantizedRows, quantize};
-use super::{Linear, LinearScratch};
+use super::{Int8Linear, Int8LinearScratch};
 use crate::simd::Cpu;
 use crate::simd::dense::{Activation, polynomial_gelu};
 use crate::simd::oracle::{self, Values};
 
-/// The scalar twin's processor.
+/// The processor limited to the scalar level.
 fn scalar() -> Cpu {
     Cpu::each_level().next().expect("every machine has the scalar level")
 }
@@ -39,13 +39,13 @@ fn check_bytes(seed: u64, rows: usize, inputs: usize) {
             let adjusted = x.unaligned()[row * inputs..].iter().zip(&shifts).zip(&factors);
             let expected: Vec<f32> = adjusted.map(|((x, shift), factor)| (x - shift) * factor).collect();
             for (group, expected) in expected.chunks(GROUP).enumerate() {
-                let least = expected.iter().copied().fold(f32::INFINITY, f32::min);
-                let greatest = expected.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                let min = expected.iter().copied().fold(f32::INFINITY, f32::min);
+                let max = expected.iter().copied().fold(f32::NEG_INFINITY, f32::max);
                 let found = quantized.rows(row..row + 1, group);
-                assert_eq!(found.least, [least], "{cpu:?}, seed {seed}, {inputs} inputs, group {group}");
-                assert_eq!(found.scales, [(greatest - least) / 255.0]);
+                assert_eq!(found.minima, [min], "{cpu:?}, seed {seed}, {inputs} inputs, group {group}");
+                assert_eq!(found.scales, [(max - min) / 255.0]);
                 for (input, (&expected, &byte)) in expected.iter().zip(found.values).enumerate() {
-                    let value = least + found.scales[0] * f32::from(byte);
+                    let value = min + found.scales[0] * f32::from(byte);
                     assert!(
                         (value - expected).abs() <= 0.501 * found.scales[0],
                         "{cpu:?}, seed {seed}, {inputs} inputs, group {group}, input {input}: {value} for \
@@ -63,7 +63,7 @@ fn check_bytes(seed: u64, rows: usize, inputs: usize) {
     }
 }
 
-/// Weights and inputs that bytes hold exactly, so that the whole layer is exact.
+/// Weights and inputs that bytes represent exactly, so the result of the layer is exact.
 fn check_exact_sums(seed: u64, rows: usize, inputs: usize, outputs: usize) {
     let whole = |seed, len, max: f32| -> Vec<f32> {
         Values::new(seed, len).unaligned().iter().map(|value| (value * max).round()).collect()
@@ -82,11 +82,11 @@ fn check_exact_sums(seed: u64, rows: usize, inputs: usize, outputs: usize) {
         (group[0], group[group.len() - 1]) = (255.0, 0.0);
     }
     let bias = whole(seed + 2, outputs, 1000.0);
-    let linear = Linear::pack(&weights, &bias, inputs, &vec![0.0; inputs], &vec![1.0; inputs]);
+    let linear = Int8Linear::pack(&weights, &bias, inputs, &vec![0.0; inputs], &vec![1.0; inputs]);
     assert_eq!((linear.inputs(), linear.outputs()), (inputs, outputs));
     for cpu in Cpu::each_level() {
         let mut y = vec![f32::NAN; rows * outputs];
-        linear.apply(cpu, &x, Activation::Identity, &mut y, &mut LinearScratch::default());
+        linear.apply(cpu, &x, Activation::Identity, &mut y, &mut Int8LinearScratch::default());
         for (row, y) in y.chunks_exact(outputs).enumerate() {
             for (output, &found) in y.iter().enumerate() {
                 let products = x[row * inputs..][..inputs].iter().zip(&weights[output * inputs..]);
@@ -110,7 +110,7 @@ fn rows_become_the_same_bytes_at_every_level() {
 }
 
 #[test]
-fn sums_are_exact_at_awkward_shapes() {
+fn sums_are_exact_at_odd_shapes() {
     for rows in (0..=14).chain([24, 25]) {
         for (inputs, outputs) in [(2, 1), (3, 31), (4, 32), (17, 33), (130, 70), (1536, 32)] {
             check_exact_sums(5, rows, inputs, outputs);
@@ -123,7 +123,7 @@ fn rows_without_range_are_exact() {
     let (inputs, outputs) = (37, 3);
     let weights = Values::new(1, inputs * outputs);
     let linear =
-        Linear::pack(weights.unaligned(), &[0.25; 3], inputs, &vec![0.0; inputs], &vec![1.0; inputs]);
+        Int8Linear::pack(weights.unaligned(), &[0.25; 3], inputs, &vec![0.0; inputs], &vec![1.0; inputs]);
     for cpu in Cpu::each_level() {
         for value in [0.0, -3.5, 1e-20] {
             let mut y = [f32::NAN; 3];
@@ -132,7 +132,7 @@ fn rows_without_range_are_exact() {
                 &vec![value; inputs],
                 Activation::Identity,
                 &mut y,
-                &mut LinearScratch::default(),
+                &mut Int8LinearScratch::default(),
             );
             for (weights, &found) in weights.unaligned().chunks_exact(inputs).zip(&y) {
                 let sum: f32 = weights.iter().sum();
@@ -143,17 +143,17 @@ fn rows_without_range_are_exact() {
 }
 
 #[test]
-fn rounding_of_weights_and_inputs_is_all_that_is_lost() {
+fn the_only_error_is_the_rounding_of_weights_and_inputs() {
     let (rows, inputs, outputs) = (5, 384, 40);
     let x = Values::new(1, rows * inputs);
     let weights = Values::new(2, outputs * inputs);
     let bias = Values::new(3, outputs);
     let linear =
-        Linear::pack(weights.unaligned(), bias.unaligned(), inputs, &shifts(inputs), &factors(inputs));
+        Int8Linear::pack(weights.unaligned(), bias.unaligned(), inputs, &shifts(inputs), &factors(inputs));
     for cpu in Cpu::each_level() {
         for activation in [Activation::Identity, Activation::Gelu] {
             let mut y = vec![f32::NAN; rows * outputs];
-            linear.apply(cpu, x.unaligned(), activation, &mut y, &mut LinearScratch::default());
+            linear.apply(cpu, x.unaligned(), activation, &mut y, &mut Int8LinearScratch::default());
             for (i, &found) in y.iter().enumerate() {
                 let x = oracle::wide(&x.unaligned()[i / outputs * inputs..][..inputs]);
                 let x =
@@ -175,11 +175,12 @@ fn layers_are_the_same_at_every_level() {
     let (weights, bias) = (Values::new(10, outputs * inputs), Values::new(11, outputs));
     let shifts = Values::new(12, inputs);
     let factors: Vec<f32> = Values::new(13, inputs).unaligned().iter().map(|factor| factor + 1.01).collect();
-    let linear = Linear::pack(weights.unaligned(), bias.unaligned(), inputs, shifts.unaligned(), &factors);
+    let linear =
+        Int8Linear::pack(weights.unaligned(), bias.unaligned(), inputs, shifts.unaligned(), &factors);
     for activation in [Activation::Identity, Activation::Gelu] {
         let apply = |cpu| {
             let mut y = vec![0.0; rows * outputs];
-            linear.apply(cpu, &x, activation, &mut y, &mut LinearScratch::default());
+            linear.apply(cpu, &x, activation, &mut y, &mut Int8LinearScratch::default());
             y
         };
         let expected = apply(scalar());
@@ -190,8 +191,8 @@ fn layers_are_the_same_at_every_level() {
 }
 
 #[test]
-fn polynomial_gelu_keeps_its_bound() {
-    // Of one value and zero, the range's upper or lower end is GELU of the value.
+fn the_error_of_polynomial_gelu_is_bounded() {
+    // In a row of one value and zero, GELU of the value is the maximum or the minimum of the range.
     let adjustment = plain(3);
     for cpu in Cpu::each_level() {
         for i in -120_000..=120_000 {
@@ -203,7 +204,7 @@ fn polynomial_gelu_keeps_its_bound() {
             let mut quantized = QuantizedRows::default();
             quantize(cpu, &[x, 0.0, 0.0], 3, &adjustment, Activation::Gelu, &mut quantized);
             let row = quantized.rows(0..1, 0);
-            let end = if row.values[0] == 0 { row.least[0] } else { row.least[0] + 255.0 * row.scales[0] };
+            let end = if row.values[0] == 0 { row.minima[0] } else { row.minima[0] + 255.0 * row.scales[0] };
             let error = (f64::from(end) - expected).abs();
             assert!(error <= bound + 1e-6, "{cpu:?}: {x} is off by {error}");
         }
@@ -215,10 +216,10 @@ fn the_result_of_a_row_does_not_depend_on_other_rows() {
     let (inputs, outputs, rows) = (70, 45, 29);
     let (weights, bias) = (Values::new(1, inputs * outputs), Values::new(2, outputs));
     let linear =
-        Linear::pack(weights.unaligned(), bias.unaligned(), inputs, &shifts(inputs), &factors(inputs));
+        Int8Linear::pack(weights.unaligned(), bias.unaligned(), inputs, &shifts(inputs), &factors(inputs));
     let x = Values::new(3, inputs * rows);
     for cpu in Cpu::each_level() {
-        let mut scratch = LinearScratch::default();
+        let mut scratch = Int8LinearScratch::default();
         let mut together = vec![0.0; rows * outputs];
         linear.apply(cpu, x.unaligned(), Activation::Gelu, &mut together, &mut scratch);
         for (x, expected) in x.unaligned().chunks_exact(inputs).zip(together.chunks_exact(outputs)) {
@@ -229,11 +230,11 @@ fn the_result_of_a_row_does_not_depend_on_other_rows() {
     }
 }
 
-/// The kernel for AVX-VNNI, in its AVX-512 encoding where only that can run.
+/// The kernel for AVX-VNNI, in the AVX-512 encoding if the processor has only that.
 #[cfg(target_arch = "x86_64")]
 #[test]
 fn the_half_vector_kernel_gives_the_same_sums() {
-    use super::tile::{ColumnParams, INPUTS, Panel, Tile};
+    use super::tile::{ByteTile, ColumnParams, INPUTS, Panel};
     use crate::simd::dense::WIDTH;
 
     if !(is_x86_feature_detected!("avx512vnni") && is_x86_feature_detected!("avx512vl")) {
@@ -251,18 +252,18 @@ fn the_half_vector_kernel_gives_the_same_sums() {
         .collect();
     let mut columns = ColumnParams::ZERO;
     columns.scale.fill(1.0);
-    for taken in 1..=rows {
-        let tile = Tile {
-            rows: quantized.rows(0..taken, 0),
+    for row_count in 1..=rows {
+        let tile = ByteTile {
+            rows: quantized.rows(0..row_count, 0),
             panel: &panel,
             columns: &columns,
             is_first_group: true,
         };
-        let (mut found, mut expected) = (vec![0.0; taken * WIDTH], vec![0.0; taken * WIDTH]);
+        let (mut found, mut expected) = (vec![0.0; row_count * WIDTH], vec![0.0; row_count * WIDTH]);
         // SAFETY: the instructions were detected above.
         unsafe { super::avx2::multiply_vnni_of_avx512(&tile, &mut found, WIDTH) };
         super::scalar::multiply(&tile, &mut expected, WIDTH);
-        assert_eq!(found, expected, "{taken} rows");
+        assert_eq!(found, expected, "{row_count} rows");
     }
 }
 
@@ -270,12 +271,12 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn bytes_of_any_shape(seed in any::<u32>(), rows in 0usize..4, inputs in 1usize..1025) {
+    fn bytes_are_equal_at_any_shape(seed in any::<u32>(), rows in 0usize..4, inputs in 1usize..1025) {
         check_bytes(seed.into(), rows, inputs);
     }
 
     #[test]
-    fn sums_of_any_shape(
+    fn sums_are_equal_at_any_shape(
         seed in any::<u32>(), rows in 0usize..20, inputs in 2usize..1025, outputs in 1usize..100
     ) {
         check_exact_sums(seed.into(), rows, inputs, outputs);

@@ -35,7 +35,7 @@ impl ColumnParams {
 
 /// `rows · panel`, one group of inputs deep, integer sums turned into values by the scales of both.
 #[derive(Clone, Copy)]
-pub(super) struct Tile<'a> {
+pub(super) struct ByteTile<'a> {
     /// At most [`rows_max`].
     pub(super) rows: RowGroup<'a>,
     pub(super) panel: &'a [Panel],
@@ -44,7 +44,7 @@ pub(super) struct Tile<'a> {
     pub(super) is_first_group: bool,
 }
 
-impl Tile<'_> {
+impl ByteTile<'_> {
     pub(super) fn rows(&self) -> usize {
         self.rows.scales.len()
     }
@@ -70,14 +70,14 @@ pub(super) fn rows_max(cpu: Cpu) -> usize {
     }
 }
 
-/// The largest [`rows_max`] of any processor.
+/// The maximum of [`rows_max`] on any processor.
 const ROWS_MAX: usize = 12;
 
 /// Computes the tiles of all groups and stores the first `columns` columns of their sum in `rows` rows of
 /// `out`, `out_stride` apart.
 pub(super) fn multiply<'a>(
     cpu: Cpu,
-    tiles: impl Iterator<Item = Tile<'a>>,
+    tiles: impl Iterator<Item = ByteTile<'a>>,
     out: &mut [f32],
     out_stride: usize,
     rows: usize,
@@ -94,7 +94,7 @@ pub(super) fn multiply<'a>(
     }
 }
 
-fn multiply_whole(cpu: Cpu, tile: &Tile<'_>, out: &mut [f32], out_stride: usize) {
+fn multiply_whole(cpu: Cpu, tile: &ByteTile<'_>, out: &mut [f32], out_stride: usize) {
     match cpu.level() {
         // SAFETY: a `Cpu` with these is created only if detection found their instructions.
         #[cfg(target_arch = "x86_64")]

@@ -38,7 +38,7 @@ use crate::simd::{Cpu, Level};
 const HEADER_BYTES: usize = 16;
 /// Steps of a residual per step of a code.
 const RESIDUAL_STEPS: i32 = 256;
-/// Largest dimension of a row: beyond it a sum could overflow 32 bits.
+/// Maximum dimension of a row: in longer rows a sum could overflow 32 bits.
 pub const DIM_MAX: usize = 4096;
 
 /// Bytes of a row of `dim` values.
@@ -106,10 +106,10 @@ impl<'r> CodeRow<'r> {
 pub fn encode(width: CodeWidth, values: &[f32]) -> Vec<u8> {
     let dim = values.len();
     assert!((1..=DIM_MAX).contains(&dim), "a row has 1 to {DIM_MAX} values, not {dim}");
-    let (least, most) = bounds(values);
-    let step = (most - least) / f64::from(width.code_max());
+    let (min, max) = bounds(values);
+    let step = (max - min) / f64::from(width.code_max());
     // Single precision, as in decoding. A range that is too small for a step is represented by its lower end.
-    let (offset, step) = (least as f32, step as f32);
+    let (offset, step) = (min as f32, step as f32);
     let scale = if step > 0.0 { f64::from(RESIDUAL_STEPS) / f64::from(step) } else { 0.0 };
     let (mut codes, mut residuals) = (Vec::with_capacity(dim), Vec::with_capacity(dim));
     let (mut sum, mut squares) = (0u32, 0u32);
@@ -238,10 +238,9 @@ fn check_lengths(query: &CodeQuery, rows: &[CodeRow<'_>], out: usize) {
 
 /// The smallest and the largest value.
 fn bounds(values: &[f32]) -> (f64, f64) {
-    let (least, most) = values
-        .iter()
-        .fold((f32::INFINITY, f32::NEG_INFINITY), |(least, most), &v| (least.min(v), most.max(v)));
-    (f64::from(least), f64::from(most))
+    let (min, max) =
+        values.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(min, max), &v| (min.min(v), max.max(v)));
+    (f64::from(min), f64::from(max))
 }
 
 /// The decoded header of a row.

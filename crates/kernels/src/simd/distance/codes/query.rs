@@ -1,10 +1,10 @@
-//! A query in the form that the kernels of codes take.
+//! A query in the form that the code kernels read.
 
 use super::width::{self, CodeWidth};
 use super::{CodeRow, DIM_MAX, Header, Measure, RESIDUAL_STEPS, bounds, decode, fine};
 
 /// Against 8-bit codes an integer is `high · PLANE + low`. Both planes are within ±64, so the sum of two products with
-/// a code, 2 · 64 · 255, fits into the 16 bits that AVX2 uses.
+/// a code, 2 · 64 · 255, fits in the 16 bits that AVX2 uses.
 pub(super) const PLANE: i32 = 128;
 /// Planes are padded with zeros to a multiple of this.
 const PADDING: usize = 64;
@@ -51,9 +51,9 @@ impl CodeQuery {
     pub fn set_values(&mut self, width: CodeWidth, values: &[f32]) {
         self.values.clear();
         self.values.extend_from_slice(values);
-        let (least, most) = bounds(values);
+        let (min, max) = bounds(values);
         let integer_max = width.integer_max();
-        let (middle, step) = ((least + most) / 2.0, (most - least) / 2.0 / f64::from(integer_max));
+        let (middle, step) = ((min + max) / 2.0, (max - min) / 2.0 / f64::from(integer_max));
         let scale = if step.is_normal() { 1.0 / step } else { 0.0 };
         (self.middle, self.step) = (middle, step);
         // A double of this size has no fractional bits, and its lowest bits are those of the integer. Rounding by this
@@ -81,35 +81,35 @@ impl CodeQuery {
     }
 
     fn set_integers(&mut self, width: CodeWidth, integers: impl Iterator<Item = i32>) {
-        let CodeQuery { integers: held, high, low, .. } = self;
-        held.clear();
-        held.extend(integers);
-        let padded = width.code_bytes(held.len()).next_multiple_of(PADDING);
+        let CodeQuery { integers: stored, high, low, .. } = self;
+        stored.clear();
+        stored.extend(integers);
+        let padded = width.code_bytes(stored.len()).next_multiple_of(PADDING);
         for plane in [&mut *high, &mut *low] {
             plane.clear();
             plane.resize(padded, 0);
         }
         match width {
             CodeWidth::Bits8 => {
-                for ((high, low), integer) in high.iter_mut().zip(low).zip(&*held) {
-                    let tops = (integer + PLANE / 2) >> PLANE.ilog2();
-                    *high = tops as i8;
-                    *low = (integer - tops * PLANE) as i8;
+                for ((high, low), integer) in high.iter_mut().zip(low).zip(&*stored) {
+                    let high_part = (integer + PLANE / 2) >> PLANE.ilog2();
+                    *high = high_part as i8;
+                    *low = (integer - high_part * PLANE) as i8;
                 }
             }
             CodeWidth::Bits4 => {
                 let planes = high.chunks_mut(PADDING).zip(low.chunks_mut(PADDING));
-                for (integers, (high, low)) in width::blocks(held).zip(planes) {
-                    let (of_low, of_high) = width::halves(integers);
-                    low.iter_mut().zip(of_low).for_each(|(low, &integer)| *low = integer as i8);
-                    high.iter_mut().zip(of_high).for_each(|(high, &integer)| *high = integer as i8);
+                for (integers, (high, low)) in width::blocks(stored).zip(planes) {
+                    let (low_half, high_half) = width::halves(integers);
+                    low.iter_mut().zip(low_half).for_each(|(low, &integer)| *low = integer as i8);
+                    high.iter_mut().zip(high_half).for_each(|(high, &integer)| *high = integer as i8);
                 }
             }
         }
         self.width = width;
-        self.dim = held.len();
-        self.sum = f64::from(held.iter().sum::<i32>());
-        self.squares = held.iter().map(|&integer| i64::from(integer * integer)).sum::<i64>() as f64;
+        self.dim = stored.len();
+        self.sum = f64::from(stored.iter().sum::<i32>());
+        self.squares = stored.iter().map(|&integer| i64::from(integer * integer)).sum::<i64>() as f64;
     }
 
     pub(super) fn width(&self) -> CodeWidth {
@@ -144,15 +144,15 @@ impl CodeQuery {
         let (sum, product) = (f64::from(header.sum), product as f64);
         match measure {
             Measure::InnerProduct => {
-                let of_offset = dim * self.middle + self.step * self.sum;
-                (offset * of_offset + step * (self.middle * sum + self.step * product)) as f32
+                let query_sum = dim * self.middle + self.step * self.sum;
+                (offset * query_sum + step * (self.middle * sum + self.step * product)) as f32
             }
             Measure::SquaredL2 => {
                 // Σ ((middle - offset) + step · k - step' · c)².
-                let apart = self.middle - offset;
+                let difference = self.middle - offset;
                 let squares = self.step * self.step * self.squares + step * step * f64::from(header.squares);
-                let mixed = apart * (self.step * self.sum - step * sum) - self.step * step * product;
-                (dim * apart * apart + squares + 2.0 * mixed).max(0.0) as f32
+                let mixed = difference * (self.step * self.sum - step * sum) - self.step * step * product;
+                (dim * difference * difference + squares + 2.0 * mixed).max(0.0) as f32
             }
         }
     }

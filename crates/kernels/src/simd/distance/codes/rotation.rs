@@ -13,13 +13,13 @@ const LANES: usize = 8;
 /// Rotates `values`. The inner product of two rotated vectors is that of the original ones.
 pub fn rotate(cpu: Cpu, values: &mut [f32]) {
     let [first, last] = blocks(values.len());
-    each(cpu, values, [first, last]);
+    apply(cpu, values, [first, last]);
 }
 
 /// The inverse of [`rotate`].
 pub fn unrotate(cpu: Cpu, values: &mut [f32]) {
     let [first, last] = blocks(values.len());
-    each(cpu, values, [last, first]);
+    apply(cpu, values, [last, first]);
 }
 
 /// The two blocks; the second is empty if one covers all values.
@@ -29,7 +29,7 @@ fn blocks(dim: usize) -> [std::ops::Range<usize>; 2] {
     [0..block, rest..dim]
 }
 
-fn each(cpu: Cpu, values: &mut [f32], blocks: [std::ops::Range<usize>; 2]) {
+fn apply(cpu: Cpu, values: &mut [f32], blocks: [std::ops::Range<usize>; 2]) {
     for block in blocks {
         let start = block.start as u32;
         let block = &mut values[block];
@@ -89,13 +89,13 @@ fn hadamard(block: &mut [f32]) {
 
 /// Sums and differences of items at distance 1, 2, 4, ...
 #[inline(always)]
-fn butterflies<T: Copy>(items: &mut [T], of: impl Fn(T, T) -> (T, T)) {
+fn butterflies<T: Copy>(items: &mut [T], combine: impl Fn(T, T) -> (T, T)) {
     let mut half = 1;
     while half < items.len() {
         for pair in items.chunks_exact_mut(2 * half) {
             let (left, right) = pair.split_at_mut(half);
             for (left, right) in left.iter_mut().zip(right) {
-                (*left, *right) = of(*left, *right);
+                (*left, *right) = combine(*left, *right);
             }
         }
         half *= 2;
@@ -140,11 +140,11 @@ mod tests {
             let (a, b) = (waves(dim, 0.7), waves(dim, 1.9));
             let mut first = None;
             for cpu in Cpu::each_level() {
-                let (turned, other) = (rotated(cpu, &a), rotated(cpu, &b));
-                let error = (product(&turned, &other) - product(&a, &b)).abs();
+                let (rotated_a, rotated_b) = (rotated(cpu, &a), rotated(cpu, &b));
+                let error = (product(&rotated_a, &rotated_b) - product(&a, &b)).abs();
                 assert!(error < 2e-6 * dim as f64, "{cpu:?} dim {dim}: {error}");
-                assert_eq!(first.get_or_insert_with(|| turned.clone()), &turned, "{cpu:?} dim {dim}");
-                let mut back = turned;
+                assert_eq!(first.get_or_insert_with(|| rotated_a.clone()), &rotated_a, "{cpu:?} dim {dim}");
+                let mut back = rotated_a;
                 unrotate(cpu, &mut back);
                 let error = back.iter().zip(&a).fold(0f32, |error, (back, a)| error.max((back - a).abs()));
                 assert!(error < 2e-6, "{cpu:?} dim {dim}: {error}");
@@ -158,9 +158,9 @@ mod tests {
             let equal = vec![-7.25; dim];
             assert_eq!(rotated(Cpu::detect(), &equal), equal, "dim {dim}");
             for at in [0, dim / 3, dim - 1] {
-                let mut lone = vec![0.0; dim];
-                lone[at] = 1.0;
-                let largest = rotated(Cpu::detect(), &lone).iter().fold(0f32, |most, v| most.max(v.abs()));
+                let mut single = vec![0.0; dim];
+                single[at] = 1.0;
+                let largest = rotated(Cpu::detect(), &single).iter().fold(0f32, |max, v| max.max(v.abs()));
                 // As with random signs: a few times 1 / √dim.
                 assert!(dim < 64 || largest < 0.5, "dim {dim}, value {at}: {largest}");
             }

@@ -11,9 +11,9 @@ pub(super) fn products<const PACKED: bool>(query: &CodeQuery, rows: &[CodeRow<'_
     for (row, out) in rows.iter().zip(out) {
         let (mut highs, mut lows) = (0i32, 0i32);
         for ((&code, &high), &low) in row.codes.iter().zip(high).zip(low) {
-            let (of_high, of_low) = if PACKED { (code >> 4, code & 0x0f) } else { (code, code) };
-            highs += i32::from(of_high) * i32::from(high);
-            lows += i32::from(of_low) * i32::from(low);
+            let (high_code, low_code) = if PACKED { (code >> 4, code & 0x0f) } else { (code, code) };
+            highs += i32::from(high_code) * i32::from(high);
+            lows += i32::from(low_code) * i32::from(low);
         }
         *out = i64::from(highs) * if PACKED { 1 } else { i64::from(PLANE) } + i64::from(lows);
     }

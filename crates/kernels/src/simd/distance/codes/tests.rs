@@ -18,7 +18,7 @@ fn values(dim: usize, middle: f32, spread: f32, state: &mut u64) -> Vec<f32> {
     (0..dim).map(|_| middle + spread * random(state)).collect()
 }
 
-fn of_values(width: CodeWidth, values: &[f32]) -> CodeQuery {
+fn query_of(width: CodeWidth, values: &[f32]) -> CodeQuery {
     let mut query = CodeQuery::default();
     query.set_values(width, values);
     query
@@ -59,13 +59,15 @@ fn decoding_is_accurate_to_half_a_step_with_and_without_residuals() {
             let values = values(dim, middle, spread, &mut state);
             let row = encode(width, &values);
             assert!(row.len() == row_bytes(width, dim) && is_valid(width, CodeRow::from_bytes(width, &row)));
-            let (least, most) = values.iter().fold((f32::MAX, f32::MIN), |(l, m), &v| (l.min(v), m.max(v)));
-            let range = f64::from(most) - f64::from(least);
+            let (min, max) = values
+                .iter()
+                .fold((f32::MAX, f32::MIN), |(min, max), &v| (f32::min(min, v), f32::max(max, v)));
+            let range = f64::from(max) - f64::from(min);
             let step = range / f64::from(width.code_max());
-            let rounding = f64::from(least.abs().max(most.abs())) * 2e-7 + 1e-38;
-            let (held, coarse) = (decoded(width, &row), coarse(width, &row));
-            for ((&value, &fine), &coarse) in values.iter().zip(&held).zip(&coarse) {
-                let error = |held: f32| (f64::from(held) - f64::from(value)).abs();
+            let rounding = f64::from(min.abs().max(max.abs())) * 2e-7 + 1e-38;
+            let (stored, coarse) = (decoded(width, &row), coarse(width, &row));
+            for ((&value, &fine), &coarse) in values.iter().zip(&stored).zip(&coarse) {
+                let error = |stored: f32| (f64::from(stored) - f64::from(value)).abs();
                 let case = format!("{width:?} dim {dim}: {coarse}, {fine} for {value}");
                 assert!(error(fine) <= step / f64::from(RESIDUAL_STEPS) * 0.51 + rounding, "{case}");
                 assert!(error(coarse) <= step * 0.51 + rounding, "{case}");
@@ -86,10 +88,10 @@ fn every_level_agrees_with_double_precision_at_every_length() {
             let shifted: Vec<Vec<u8>> = rows.iter().map(|row| [&[0], &row[..]].concat()).collect();
             let batch: Vec<CodeRow<'_>> =
                 shifted.iter().map(|row| CodeRow::from_bytes(width, &row[1..])).collect();
-            let asked = values(dim, middle, spread, &mut state);
-            let query = of_values(width, &asked);
+            let query_values = values(dim, middle, spread, &mut state);
+            let query = query_of(width, &query_values);
             for measure in MEASURES {
-                // Of the query's integers each is off by half a step at most.
+                // Each integer of the query differs from its value by at most half a step.
                 let off = f64::from(spread) / f64::from(width.integer_max()) * (dim as f64).sqrt();
                 let size = f64::from(middle + spread).powi(2) * dim as f64;
                 let mut first = None;
@@ -100,16 +102,17 @@ fn every_level_agrees_with_double_precision_at_every_length() {
                     score_with_residuals(cpu, measure, &query, &batch, &mut fine);
                     assert_eq!(*first.get_or_insert(coarse_score), coarse_score, "{case}");
                     for ((row, coarse_score), fine) in rows.iter().zip(coarse_score).zip(fine) {
-                        let held = coarse(width, row);
-                        let expected = naive(measure, &asked, &held);
+                        let stored = coarse(width, row);
+                        let expected = naive(measure, &query_values, &stored);
                         let length = match measure {
-                            Measure::InnerProduct => naive(measure, &held, &held).sqrt(),
+                            Measure::InnerProduct => naive(measure, &stored, &stored).sqrt(),
                             Measure::SquaredL2 => 2.0 * expected.sqrt() + off,
                         };
                         let error = (f64::from(coarse_score) - expected).abs();
                         let rounding = 2e-7 * expected.abs() + 1e-4 * off;
                         assert!(error <= off * length + rounding, "{case}: {error}");
-                        let error = (f64::from(fine) - naive(measure, &asked, &decoded(width, row))).abs();
+                        let error =
+                            (f64::from(fine) - naive(measure, &query_values, &decoded(width, row))).abs();
                         assert!(error <= 1e-6 * size, "{case}: fine {error} of {size}");
                     }
                 }
@@ -118,22 +121,22 @@ fn every_level_agrees_with_double_precision_at_every_length() {
     }
 }
 
-/// The largest integers there are: sums must not leave their bits.
+/// The largest integers: sums must not overflow.
 #[test]
 fn extremes_do_not_overflow() {
     let lengths = [1, 31, 32, 63, 64, 65, 127, 128, 129, 1024, DIM_MAX];
     for (dim, width) in lengths.into_iter().flat_map(|dim| WIDTHS.map(|width| (dim, width))) {
         let alternating =
             |first: f32| (0..dim).map(|at| if at == 0 { first } else { -first }).collect::<Vec<_>>();
-        for (asked, held) in [(1.0, 1.0), (1.0, -1.0)] {
-            let (asked, held) = (alternating(asked), alternating(held));
-            let row = encode(width, &held);
+        for (query_values, stored) in [(1.0, 1.0), (1.0, -1.0)] {
+            let (query_values, stored) = (alternating(query_values), alternating(stored));
+            let row = encode(width, &stored);
             let row = CodeRow::from_bytes(width, &row);
-            let mut of_row = CodeQuery::default();
-            of_row.set_row(width, CodeRow::from_bytes(width, &encode(width, &asked)), true);
-            for query in [of_values(width, &asked), of_row] {
+            let mut query_from_row = CodeQuery::default();
+            query_from_row.set_row(width, CodeRow::from_bytes(width, &encode(width, &query_values)), true);
+            for query in [query_of(width, &query_values), query_from_row] {
                 for measure in MEASURES {
-                    let expected = naive(measure, &asked, &held);
+                    let expected = naive(measure, &query_values, &stored);
                     for cpu in Cpu::each_level() {
                         let (mut coarse_score, mut fine) = ([0.0], [0.0]);
                         score(cpu, measure, &query, &[row], &mut coarse_score);
@@ -153,12 +156,12 @@ fn extremes_do_not_overflow() {
 }
 
 #[test]
-fn the_longest_values_have_finite_scores() {
-    let asked = [9.2e18, 0.0, 0.0];
-    for held in [[-9.2e18, 0.0, 0.0], [0.0; 3], [9.2e18, 0.0, 0.0]] {
+fn the_largest_values_have_finite_scores() {
+    let query_values = [9.2e18, 0.0, 0.0];
+    for stored in [[-9.2e18, 0.0, 0.0], [0.0; 3], [9.2e18, 0.0, 0.0]] {
         for (width, measure) in WIDTHS.into_iter().flat_map(|width| MEASURES.map(|measure| (width, measure)))
         {
-            let (row, query) = (encode(width, &held), of_values(width, &asked));
+            let (row, query) = (encode(width, &stored), query_of(width, &query_values));
             let row = CodeRow::from_bytes(width, &row);
             for cpu in Cpu::each_level() {
                 let (mut coarse_score, mut fine) = ([0.0], [0.0]);
@@ -166,7 +169,7 @@ fn the_longest_values_have_finite_scores() {
                 score_with_residuals(cpu, measure, &query, &[row], &mut fine);
                 assert!(
                     coarse_score[0].is_finite() && fine[0].is_finite(),
-                    "{width:?} {measure:?} {cpu:?} {held:?}"
+                    "{width:?} {measure:?} {cpu:?} {stored:?}"
                 );
             }
         }
@@ -193,7 +196,7 @@ fn rejects_a_row_of_another_dimension() {
     score(
         Cpu::detect(),
         Measure::SquaredL2,
-        &of_values(CodeWidth::Bits8, &[1.0, 2.0]),
+        &query_of(CodeWidth::Bits8, &[1.0, 2.0]),
         &[CodeRow::from_bytes(CodeWidth::Bits8, &encode(CodeWidth::Bits8, &[1.0]))],
         &mut [0.0],
     );
@@ -205,7 +208,7 @@ fn rejects_a_row_of_another_code_width() {
     let values = [1.0, 2.0];
     let row = encode(CodeWidth::Bits4, &values);
     let row = CodeRow::from_bytes(CodeWidth::Bits4, &row);
-    score(Cpu::detect(), Measure::SquaredL2, &of_values(CodeWidth::Bits8, &values), &[row], &mut [0.0]);
+    score(Cpu::detect(), Measure::SquaredL2, &query_of(CodeWidth::Bits8, &values), &[row], &mut [0.0]);
 }
 
 #[test]
@@ -227,17 +230,17 @@ proptest! {
         middle in -3f32..3.0,
     ) {
         let mut state = seed;
-        let asked = values(dim, middle, 1.0, &mut state);
-        let held = encode(width, &values(dim, middle, 1.0, &mut state));
-        let (row, held) = (encode(width, &asked), CodeRow::from_bytes(width, &held));
-        let mut of_row = CodeQuery::default();
-        of_row.set_row(width, CodeRow::from_bytes(width, &row), true);
-        // A step of the query's integers a value, were they all rounded the same way.
+        let query_values = values(dim, middle, 1.0, &mut state);
+        let stored = encode(width, &values(dim, middle, 1.0, &mut state));
+        let (row, stored) = (encode(width, &query_values), CodeRow::from_bytes(width, &stored));
+        let mut query_from_row = CodeQuery::default();
+        query_from_row.set_row(width, CodeRow::from_bytes(width, &row), true);
+        // At most one step of the query per value, if all are rounded in the same direction.
         let tolerance = 8.2 * dim as f32 / width.integer_max() as f32;
         for measure in MEASURES {
             let (mut a, mut b) = ([0.0], [0.0]);
-            score(Cpu::detect(), measure, &of_values(width, &asked), &[held], &mut a);
-            score(Cpu::detect(), measure, &of_row, &[held], &mut b);
+            score(Cpu::detect(), measure, &query_of(width, &query_values), &[stored], &mut a);
+            score(Cpu::detect(), measure, &query_from_row, &[stored], &mut b);
             prop_assert!((a[0] - b[0]).abs() <= tolerance, "{} {}", a[0], b[0]);
         }
     }
