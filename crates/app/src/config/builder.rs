@@ -1,6 +1,6 @@
 //! Settings under construction: every default, then the values of the sources.
 
-use std::path::PathBuf;
+use std::{collections::HashMap, path::PathBuf};
 
 use server::serve::{ServerSettings, TlsFiles};
 use service::Durability;
@@ -66,6 +66,27 @@ impl SettingsBuilder {
         .concat()
     }
 
+    /// Fails if a key is listed more than once: which of its roles counts would depend on the order.
+    fn check_distinct_keys(&self) -> Result<(), ConfigError> {
+        let digests = |keys: &[ApiKey]| keys.iter().map(ApiKey::digest).collect::<Vec<_>>();
+        let lists = [
+            ("api_key", digests(&self.api_keys)),
+            ("write_key", digests(&self.write_keys)),
+            ("read_key", digests(&self.read_keys)),
+            ("keys", self.collection_keys.iter().map(|key| key.digest).collect()),
+        ];
+        let mut seen = HashMap::new();
+        for (setting, digests) in lists {
+            for (number, digest) in (1..).zip(digests) {
+                let place = format!("number {number} of {setting}");
+                if let Some(first) = seen.insert(digest, place.clone()) {
+                    return Err(ConfigError::RepeatedKey { first, second: place });
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Checks what concerns several settings at once.
     pub(super) fn build(mut self, mut warnings: Vec<String>) -> Result<Settings, ConfigError> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -75,6 +96,7 @@ impl SettingsBuilder {
                 "workers is {workers}, more than two per core ({cores} cores): they compete for the processor"
             ));
         }
+        self.check_distinct_keys()?;
         self.server.keys.keys = self.keys();
         self.server.tls = match (self.tls_cert, self.tls_key) {
             (None, None) => None,

@@ -1,7 +1,7 @@
 //! API keys for certain collections, in the configuration file.
 
 use serde::Deserialize;
-use server::access::{AcceptedKey, ApiKey, Role};
+use server::access::{AcceptedKey, ApiKey, Coverage, Role};
 use toml::de::ValueDeserializer;
 
 use super::{
@@ -17,8 +17,8 @@ struct KeyEntry {
     /// The SHA-256 of the key in hexadecimal, for a file that others may read.
     sha256: Option<String>,
     role: String,
-    #[serde(default)]
-    collections: Vec<String>,
+    /// All if left out.
+    collections: Option<Vec<String>>,
 }
 
 /// Reads the tables.
@@ -60,14 +60,22 @@ impl KeyEntry {
         let Some(role) = Role::ALL.into_iter().find(|role| role.name() == self.role) else {
             return error("keys.role", Role::ALL.map(Role::name).join(", "), self.role);
         };
-        if role == Role::Admin && !self.collections.is_empty() {
-            let allowed = "omitted for an admin key, which covers all collections".to_owned();
-            return error("keys.collections", allowed, self.collections.join(", "));
+        let Some(collections) = self.collections else {
+            return Ok(AcceptedKey { digest, role, collections: Coverage::All });
+        };
+        if collections.is_empty() {
+            let allowed =
+                "one or more collection names, or left out for a key for all collections".to_owned();
+            return error("keys.collections", allowed, "an empty list".to_owned());
         }
-        if let Some(name) = self.collections.iter().find(|name| service::check_name(name).is_err()) {
+        if role == Role::Admin {
+            let allowed = "omitted for an admin key, which covers all collections".to_owned();
+            return error("keys.collections", allowed, collections.join(", "));
+        }
+        if let Some(name) = collections.iter().find(|name| service::check_name(name).is_err()) {
             return error("keys.collections", "collection names".to_owned(), name.clone());
         }
-        Ok(AcceptedKey { digest, role, collections: self.collections })
+        Ok(AcceptedKey { digest, role, collections: Coverage::Named(collections) })
     }
 }
 

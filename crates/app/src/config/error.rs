@@ -45,6 +45,14 @@ pub enum ConfigError {
         /// The address.
         listen: SocketAddr,
     },
+    /// An API key is listed more than once.
+    #[error("the same API key is {first} and {second}: list every key once, with one role")]
+    RepeatedKey {
+        /// Its first place: the setting and its number there.
+        first: String,
+        /// Its second place.
+        second: String,
+    },
     /// One of two settings that require each other is not set.
     #[error("tls_cert and tls_key must be set together: {key} is not set")]
     Missing {

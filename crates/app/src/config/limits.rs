@@ -129,6 +129,7 @@ fn cases() -> Vec<SettingCase> {
                 &key_table("role = \"root\""),
                 &key_table("role = 1"),
                 &key_table("role = \"read\", collections = \"a\""),
+                &key_table("role = \"read\", collections = []"),
                 &key_table("role = \"read\", collections = [\"/\"]"),
                 &key_table("role = \"admin\", collections = [\"a\"]"),
                 &key_table("role = \"read\", until = 2030"),

@@ -20,7 +20,7 @@ mod value;
 pub use error::ConfigError;
 pub use flags::{CommonSettings, Flags, ServeFlags, ServerOnlySettings};
 pub use load::FILE_NAME;
-pub use server::access::{AcceptedKey, ApiKey, Role};
+pub use server::access::{AcceptedKey, ApiKey, Coverage, Role};
 pub use server::http::Origin;
 pub use settings::Settings;
 pub use store_url::StoreUrl;

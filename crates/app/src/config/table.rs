@@ -319,7 +319,7 @@ pub(super) static SETTINGS: &[Setting] = &[
                 DefaultValue::None,
             ),
             Flag::Serve("NETWORK"),
-            "Network of a proxy whose X-Forwarded-For header is trusted",
+            "Network of a proxy whose X-Forwarded-For and Forwarded headers are trusted",
         )
     },
     setting(

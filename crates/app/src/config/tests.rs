@@ -111,6 +111,42 @@ fn warns_about_more_than_two_workers_per_core() {
 }
 
 #[test]
+fn a_key_that_is_listed_twice_is_rejected() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = "a-key-for-testing-twice";
+    let digest: String =
+        ApiKey::new(key).unwrap().digest().iter().map(|byte| format!("{byte:02x}")).collect();
+    let by_digest = format!("[[keys]]\nsha256 = \"{digest}\"\nrole = \"write\"\n");
+    let by_key = format!("[[keys]]\nkey = \"{key}\"\nrole = \"read\"\ncollections = [\"kb\"]\n");
+    let setting = |name: &str| format!("{name} = \"{key}\"\n");
+    for (file, flags, places) in [
+        (
+            format!("{}{}", setting("api_key"), setting("read_key")),
+            &[][..],
+            ["1 of api_key", "1 of read_key"],
+        ),
+        (format!("{}{by_digest}", setting("write_key")), &[], ["1 of write_key", "1 of keys"]),
+        (format!("{by_key}{by_digest}"), &[], ["1 of keys", "2 of keys"]),
+        (
+            format!("read_key = [\"another-key-for-testing\", \"{key}\"]\n"),
+            &["api_key"],
+            ["1 of api_key", "2 of read_key"],
+        ),
+        (String::new(), &["api_key", "api_key"], ["1 of api_key", "2 of api_key"]),
+    ] {
+        std::fs::write(dir.path().join(FILE_NAME), &file).unwrap();
+        let serve = flags.iter().fold(ServeFlags::default(), |serve, flag| serve.with(flag, key));
+        let message = load(&home(dir.path()), &serve, &[]).unwrap_err().to_string();
+        assert!(places.iter().all(|place| message.contains(place)), "{file}: {message}");
+        assert!(!message.contains(key) && !message.contains(&digest), "{message}");
+    }
+    // A flag overrides the file's list of the same name.
+    std::fs::write(dir.path().join(FILE_NAME), setting("api_key")).unwrap();
+    let serve = ServeFlags::default().with("api_key", key);
+    assert_eq!(load(&home(dir.path()), &serve, &[]).unwrap().server.keys.keys.len(), 1);
+}
+
+#[test]
 fn non_loopback_addresses_require_an_api_key() {
     let dir = tempfile::tempdir().unwrap();
     let exposed = |listen: &str, keys: &[&str]| {

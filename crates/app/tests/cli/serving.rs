@@ -58,10 +58,16 @@ fn notifies_the_service_manager_reloads_keys_and_stops_on_sigterm() {
     assert_eq!(status(&url, "the-first-key-for-testing"), 401);
     assert_eq!(status(&url, "the-other-key-for-testing"), 200);
     // Invalid settings leave the keys unchanged.
-    home.write("nearfield.toml", "[[keys]]\nkey = \"short\"\nrole = \"read\"\n");
-    signal(&server, "HUP");
-    assert!(log.any(|line| line.contains("keys not reloaded")));
-    assert_eq!(status(&url, "the-other-key-for-testing"), 200);
+    for (key, rest, reason) in [
+        ("short", "", "16 to 1024"),
+        ("a-third-key-for-testing", "collections = []\n", "an empty list"),
+        ("the-permanent-key-for-testing", "", "the same API key"),
+    ] {
+        home.write("nearfield.toml", &format!("[[keys]]\nkey = \"{key}\"\nrole = \"read\"\n{rest}"));
+        signal(&server, "HUP");
+        assert!(log.any(|line| line.contains("keys not reloaded") && line.contains(reason)), "{reason}");
+        assert_eq!(status(&url, "the-other-key-for-testing"), 200);
+    }
 
     signal(&server, "TERM");
     assert_eq!(receive(&manager), "STOPPING=1");

@@ -1,9 +1,12 @@
 //! Authorization: every route of the description with every kind of key.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
-use nearfield::config::{AcceptedKey, ApiKey, Role};
+use nearfield::config::{AcceptedKey, ApiKey, Coverage, Role};
 use serde_json::json;
+use server::access::{AccessControl, AccessSettings, ApiKeys};
+use server::http::HttpSettings;
+use server::serve::ConnectionSettings;
 
 use crate::{
     access::with_keys,
@@ -22,7 +25,10 @@ const OTHER_READER: &str = "a-reader-of-other-alone-01234567";
 
 fn server() -> Server {
     let key = |key: &str, role, collections: &[&str]| AcceptedKey {
-        collections: collections.iter().map(|name| (*name).to_owned()).collect(),
+        collections: match collections {
+            [] => Coverage::All,
+            names => Coverage::Named(names.iter().map(|name| (*name).to_owned()).collect()),
+        },
         ..AcceptedKey::new(&ApiKey::new(key).unwrap(), role)
     };
     let keys = [
@@ -237,4 +243,36 @@ fn rejects_all_keys_of_an_address_after_ten_wrong_ones() {
     let headers = [("authorization", &*bearer), ("x-forwarded-for", "192.0.2.1")];
     server.send("GET", "/stats", &headers, b"").problem(429, "too-many-wrong-keys");
     server.get("/healthz").ok(200);
+}
+
+#[test]
+fn wrong_keys_lock_out_their_client_behind_a_proxy_and_nobody_else() {
+    let keys = ApiKeys::new(&[AcceptedKey::new(&ApiKey::new(ADMIN).unwrap(), Role::Admin)]);
+    let access = AccessControl::new(AccessSettings { keys, ..AccessSettings::default() });
+    let trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()];
+    let http = HttpSettings { access: Arc::new(access), trusted_proxies, ..HttpSettings::default() };
+    let server = Server::with(ConnectionSettings { http, ..ConnectionSettings::default() });
+    let status = |key: &str, header: Option<(&str, &str)>| {
+        let bearer = format!("Bearer {key}");
+        let headers: Vec<_> = [("authorization", bearer.as_str())].into_iter().chain(header).collect();
+        server.send("GET", "/stats", &headers, b"").status
+    };
+    let clients = [
+        ("x-forwarded-for", "192.0.2.1:4711"),
+        ("x-forwarded-for", "unknown"),
+        ("x-forwarded-for", "192.0.2.9, [2001:db8:1::1]:80"),
+        ("forwarded", "for=\"[2001:db8:2::1]:4711\";proto=http"),
+        ("forwarded", "for=192.0.2.2, for=127.0.0.1"),
+    ];
+    for (number, client) in clients.into_iter().enumerate() {
+        for _ in 0..10 {
+            assert_eq!(status("an-unknown-key-of-tests-0123456789", Some(client)), 401, "{client:?}");
+        }
+        assert_eq!(status(ADMIN, Some(client)), 429, "{client:?}");
+        for other in &clients[number + 1..] {
+            assert_eq!(status(ADMIN, Some(*other)), 200, "{other:?} after {client:?}");
+        }
+        assert_eq!(status(ADMIN, Some(("x-forwarded-for", "192.0.2.3"))), 200);
+        assert_eq!(status(ADMIN, None), 200, "the proxy itself, after {client:?}");
+    }
 }

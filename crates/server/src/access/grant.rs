@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use super::{Action, Role, Scope};
+use super::{Action, Coverage, Role, Scope};
 
 /// The rights of a caller.
 #[derive(Clone, Debug)]
 pub struct Grant {
     pub(super) role: Role,
-    /// Collections it covers; all if empty.
-    pub(super) collections: Vec<String>,
+    /// The collections it covers.
+    pub(super) collections: Coverage,
     /// SHA-256 of the key; `None` if the server has no keys.
     pub(super) key: Option<[u8; 32]>,
 }
@@ -49,7 +49,7 @@ pub enum Denial {
 impl Grant {
     /// The grant of every caller of a server without keys.
     pub fn unrestricted() -> Grant {
-        Grant { role: Role::Admin, collections: Vec::new(), key: None }
+        Grant { role: Role::Admin, collections: Coverage::All, key: None }
     }
 
     /// The role.
@@ -59,12 +59,15 @@ impl Grant {
 
     /// Whether it covers all collections, including those created later.
     pub fn covers_all(&self) -> bool {
-        self.collections.is_empty()
+        self.collections == Coverage::All
     }
 
     /// Whether it covers the collection or alias `name`.
     pub fn covers(&self, name: &str) -> bool {
-        self.covers_all() || self.collections.iter().any(|covered| covered == name)
+        match &self.collections {
+            Coverage::All => true,
+            Coverage::Named(names) => names.iter().any(|covered| covered == name),
+        }
     }
 
     /// Checks that the caller may perform `action`, on `collection` if the request names one.
@@ -90,23 +93,34 @@ impl Grant {
 mod tests {
     use super::*;
 
-    fn grant(role: Role, collections: &[&str]) -> Grant {
-        let collections = collections.iter().map(|name| (*name).to_owned()).collect();
+    fn grant(role: Role, collections: Coverage) -> Grant {
         Grant { role, collections, key: None }
+    }
+
+    fn named(names: &[&str]) -> Coverage {
+        Coverage::Named(names.iter().map(|name| (*name).to_owned()).collect())
+    }
+
+    #[test]
+    fn a_key_for_an_empty_list_of_collections_covers_none() {
+        let grant = grant(Role::Read, named(&[]));
+        assert!(!grant.covers_all() && !grant.covers("kb"));
+        let denied = Err(Denial::Collection("kb".to_owned()));
+        assert_eq!(grant.authorize(Action::Search, Some("kb")), denied);
     }
 
     #[test]
     fn an_unlisted_action_needs_an_admin_key_for_all_collections() {
-        assert_eq!(grant(Role::Admin, &[]).authorize(Action::Unlisted, None), Ok(()));
+        assert_eq!(grant(Role::Admin, Coverage::All).authorize(Action::Unlisted, None), Ok(()));
         let denied = Denial::Role { required: Role::Admin, actual: Role::Write };
-        assert_eq!(grant(Role::Write, &[]).authorize(Action::Unlisted, None), Err(denied));
-        let limited = grant(Role::Admin, &["kb"]);
+        assert_eq!(grant(Role::Write, Coverage::All).authorize(Action::Unlisted, None), Err(denied));
+        let limited = grant(Role::Admin, named(&["kb"]));
         assert_eq!(limited.authorize(Action::Unlisted, Some("kb")), Err(Denial::AllCollections));
     }
 
     #[test]
     fn a_key_for_certain_collections_is_limited_to_them() {
-        let limited = grant(Role::Write, &["kb"]);
+        let limited = grant(Role::Write, named(&["kb"]));
         assert_eq!(limited.authorize(Action::Search, Some("kb")), Ok(()));
         assert_eq!(
             limited.authorize(Action::Search, Some("other")),

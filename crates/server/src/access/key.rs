@@ -72,6 +72,17 @@ impl Role {
     }
 }
 
+/// The collections that a key covers.
+///
+/// All of them is a variant of its own, so that an empty list covers nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Coverage {
+    /// All, including those created later.
+    All,
+    /// Those with these names or aliases.
+    Named(Vec<String>),
+}
+
 /// A key that the server accepts. Only its digest is kept.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AcceptedKey {
@@ -79,14 +90,14 @@ pub struct AcceptedKey {
     pub digest: [u8; 32],
     /// What it permits.
     pub role: Role,
-    /// Names and aliases of the collections it covers; all if empty.
-    pub collections: Vec<String>,
+    /// The collections it covers.
+    pub collections: Coverage,
 }
 
 impl AcceptedKey {
     /// A key for all collections.
     pub fn new(key: &ApiKey, role: Role) -> AcceptedKey {
-        AcceptedKey { digest: key.digest(), role, collections: Vec::new() }
+        AcceptedKey { digest: key.digest(), role, collections: Coverage::All }
     }
 }
 

@@ -18,25 +18,35 @@ const NETWORKS_MAX: usize = 100_000;
 
 /// The origin of requests: an IPv4 address, or the /64 prefix that one IPv6 customer has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Network(u128);
+pub struct Network {
+    bits: u128,
+    /// Whether `bits` is a proxy, and this the network of all its clients whose addresses are unknown.
+    is_behind_proxy: bool,
+}
+
+impl Network {
+    /// The clients of `proxy` whose addresses cannot be determined. They share limits with each other, but neither with
+    /// the proxy itself nor with its other clients.
+    pub fn unknown_behind(proxy: IpAddr) -> Network {
+        Network { is_behind_proxy: true, ..Network::from(proxy) }
+    }
+}
 
 impl From<IpAddr> for Network {
     fn from(address: IpAddr) -> Network {
-        let v6 = match address {
-            IpAddr::V4(address) => return Network(address.to_ipv6_mapped().to_bits()),
-            IpAddr::V6(address) => address,
+        let bits = match address {
+            IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
+            IpAddr::V6(address) if address.to_ipv4_mapped().is_some() => address.to_bits(),
+            IpAddr::V6(address) => address.to_bits() & !u128::from(u64::MAX),
         };
-        match v6.to_ipv4_mapped() {
-            Some(_) => Network(v6.to_bits()),
-            None => Network(v6.to_bits() & !u128::from(u64::MAX)),
-        }
+        Network { bits, is_behind_proxy: false }
     }
 }
 
 impl Default for Network {
     /// Loopback, for requests made within the process.
     fn default() -> Network {
-        Network(Ipv6Addr::LOCALHOST.to_bits())
+        IpAddr::from(Ipv6Addr::LOCALHOST).into()
     }
 }
 

@@ -16,7 +16,7 @@ mod load_shedding;
 pub use action::{Action, Scope};
 pub use control::{AccessControl, AccessSettings};
 pub use grant::{Denial, Grant};
-pub use key::{AcceptedKey, ApiKey, Role};
+pub use key::{AcceptedKey, ApiKey, Coverage, Role};
 pub use keys::ApiKeys;
 pub use limits::Network;
 pub use load_shedding::LoadShedder;

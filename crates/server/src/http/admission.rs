@@ -164,27 +164,10 @@ fn collection(request: &Request) -> Option<String> {
     pairs.next().map(|(_, value)| value.into_owned())
 }
 
-/// The network of the client: of the peer or, behind trusted proxies, of the last address in `X-Forwarded-For` that is
-/// not a trusted proxy.
+/// The network of the client; `None` for requests made within the process.
 fn network(state: &AppState, request: &Request) -> Option<Network> {
     let Peer(peer) = request.extensions().get::<Peer>()?;
-    let trusted = |address: &IpAddr| {
-        state.settings.trusted_proxies.iter().any(|network| network.contains(&address.to_canonical()))
-    };
-    let mut address = peer.ip();
-    if trusted(&address) {
-        let lists = request.headers().get_all("x-forwarded-for").iter();
-        let hops: Vec<&str> =
-            lists.filter_map(|value| value.to_str().ok()).flat_map(|list| list.split(',')).collect();
-        for hop in hops.iter().rev() {
-            let Ok(hop) = hop.trim().parse::<IpAddr>() else { break };
-            address = hop;
-            if !trusted(&hop) {
-                break;
-            }
-        }
-    }
-    Some(address.into())
+    Some(state.proxies.client_network(peer.ip(), request.headers()))
 }
 
 /// The name by which the client addresses this server. HTTP/1.0 permits its absence; browsers always send it.

@@ -7,6 +7,7 @@ mod admission;
 mod body;
 mod bounds;
 mod error_code;
+mod forwarded;
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzzing;
 mod json;
@@ -67,7 +68,7 @@ pub(crate) fn too_many_connections() -> bytes::Bytes {
 pub struct HttpSettings {
     /// Keys and limits; without keys, only requests to a loopback name are answered.
     pub access: Arc<AccessControl>,
-    /// Networks of proxies whose `X-Forwarded-For` is trusted.
+    /// Networks of proxies whose `X-Forwarded-For` and `Forwarded` are trusted.
     pub trusted_proxies: Vec<IpNet>,
     /// Origins whose web pages may read responses and change data.
     pub cors_origins: Vec<Origin>,
@@ -102,6 +103,7 @@ struct AppState {
     service: Service,
     settings: HttpSettings,
     actions: routes::RouteActions,
+    proxies: forwarded::TrustedProxies,
     /// The document behind `/openapi.json`.
     openapi: bytes::Bytes,
 }
@@ -110,7 +112,8 @@ impl AppState {
     fn new(service: Service, settings: HttpSettings) -> Arc<AppState> {
         let routes::RoutingTable { router, actions } = routes::table();
         let openapi = openapi::document(router.into_openapi());
-        Arc::new(AppState { service, settings, actions, openapi })
+        let proxies = forwarded::TrustedProxies::new(settings.trusted_proxies.clone());
+        Arc::new(AppState { service, settings, actions, proxies, openapi })
     }
 }
 
