@@ -265,7 +265,7 @@ impl Connection {
 }
 
 /// Status and length of the response at the start of `received`, once it is complete. Responses must have a
-/// `content-length`, as all of Nearfield's search responses do.
+/// `content-length`, as Nearfield's search responses of up to 64 KiB do.
 fn complete_response(received: &[u8]) -> std::io::Result<Option<(u16, usize)>> {
     let Some(head) = received.windows(4).position(|window| window == b"\r\n\r\n") else { return Ok(None) };
     let text = std::str::from_utf8(&received[..head]).map_err(|_| ErrorKind::InvalidData)?;

@@ -105,6 +105,13 @@ pub(crate) fn id_of(schema: &Schema, key: &[u8]) -> String {
     String::from_utf8_lossy(id).into_owned()
 }
 
+/// Whether a key may have a prefix of both schemas.
+fn has_common_keys(one: &Schema, other: &Schema) -> bool {
+    one.prefixes.iter().any(|prefix| {
+        other.prefixes.iter().any(|other| prefix.starts_with(other) || other.starts_with(prefix))
+    })
+}
+
 /// All collections.
 #[derive(Debug, Default)]
 pub(crate) struct Catalog {
@@ -151,6 +158,23 @@ impl Catalog {
 
     pub(crate) fn collections(&self) -> impl Iterator<Item = &Arc<CollectionHandle>> {
         self.names.iter().map(|name| &self.by_name[name])
+    }
+
+    /// Whether documents of `collection` may also belong to another collection that has no name or alias for which
+    /// `may_read` returns true.
+    pub(crate) fn shares_documents(
+        &self,
+        collection: &CollectionHandle,
+        may_read: impl Fn(&str) -> bool,
+    ) -> bool {
+        let is_readable = |other: &CollectionHandle| {
+            self.by_name.iter().any(|(name, handle)| handle.name == other.name && may_read(name))
+        };
+        self.collections().any(|other| {
+            other.name != collection.name
+                && has_common_keys(&other.schema, &collection.schema)
+                && !is_readable(other)
+        })
     }
 
     /// Whether a collection has this name. Aliases do not count.

@@ -44,6 +44,18 @@ macro_rules! seconds {
     };
 }
 
+/// A number of KiB, stored in bytes.
+macro_rules! kibibytes {
+    ($range:expr, $($field:ident).+) => {
+        number!(
+            $range,
+            |number| (number << 10).try_into().expect("the range fits the type"),
+            |value| value >> 10,
+            $($field).+
+        )
+    };
+}
+
 /// A number of MiB, stored in bytes.
 macro_rules! mebibytes {
     ($range:expr, $($field:ident).+) => {
@@ -380,6 +392,19 @@ pub(super) static SETTINGS: &[Setting] = &[
         "Connections served at once",
     ),
     setting(
+        "connections_reserved",
+        count!(0..=65_536, server.connections_reserved),
+        Flag::None,
+        "Connections of these that only callers with an API key may use, if keys are set; at most half of connections_max",
+    ),
+    setting(
+        "connections_per_address",
+        count!(1..=65_536, server.connections_per_address),
+        Flag::None,
+        "Connections that callers without a valid API key may have from one address, if keys are set; beyond it, the one that \
+         is idle for longest is closed. Does not apply to trusted proxies",
+    ),
+    setting(
         "header_timeout_ms",
         milliseconds!(1..=600_000, server.header_timeout),
         Flag::None,
@@ -395,7 +420,26 @@ pub(super) static SETTINGS: &[Setting] = &[
         "body_timeout_ms",
         milliseconds!(1..=600_000, server.body_timeout),
         Flag::None,
-        "Time a request body may pause, or stay below 4 KiB per second, in milliseconds",
+        "Time a request body may pause, or stay below 4 KiB per second, and a response may stay unread, in milliseconds",
+    ),
+    setting(
+        "response_memory_mib",
+        mebibytes!(64..=1_048_576, server.response_bytes_max),
+        Flag::None,
+        "Memory for responses that clients have not read yet, in MiB, shared fairly between API keys (without keys, between \
+         addresses); beyond it, large responses are rejected with 503",
+    ),
+    setting(
+        "response_timeout_ms",
+        milliseconds!(1..=3_600_000, server.response_timeout),
+        Flag::None,
+        "Time a client may take to read a response of more than 64 KiB of documents, in milliseconds",
+    ),
+    setting(
+        "read_rate_min_kib",
+        kibibytes!(1..=1_048_576, server.read_rate_min),
+        Flag::None,
+        "KiB per second that a client must read on average while it reads a response; it may fall behind by body_timeout_ms",
     ),
     setting(
         "grace_s",

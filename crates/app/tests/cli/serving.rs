@@ -78,7 +78,7 @@ fn notifies_the_service_manager_reloads_keys_and_stops_on_sigterm() {
 }
 
 /// Numeric settings with their minimum and maximum; for threads, a maximum that any machine can provide.
-const NUMBERS: [(&str, u64, u64); 16] = [
+const NUMBERS: [(&str, u64, u64); 21] = [
     ("queue_max", 1, 1_000_000),
     ("queue_wait_ms", 1, 600_000),
     ("timeout_ms", 1, 600_000),
@@ -91,6 +91,11 @@ const NUMBERS: [(&str, u64, u64); 16] = [
     ("index_threads", 1, 64),
     ("rate_limit", 0, 1_000_000),
     ("connections_max", 1, 65_536),
+    ("connections_reserved", 0, 65_536),
+    ("connections_per_address", 1, 65_536),
+    ("response_memory_mib", 64, 1_048_576),
+    ("response_timeout_ms", 1, 3_600_000),
+    ("read_rate_min_kib", 1, 1_048_576),
     ("grace_s", 0, 3600),
     ("header_timeout_ms", 1, 600_000),
     ("idle_timeout_ms", 1, 600_000),

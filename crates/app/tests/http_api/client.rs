@@ -1,7 +1,7 @@
 //! A client that writes and reads raw bytes.
 
 use std::{
-    io::{Read, Write},
+    io::{self, Read, Write},
     net::{SocketAddr, TcpStream},
     time::Duration,
 };
@@ -110,17 +110,22 @@ impl Connection {
 
     /// Reads one response with a content length, and keeps the connection open.
     pub(crate) fn read_response(&mut self) -> Response {
+        self.try_read_response().unwrap()
+    }
+
+    /// [`Connection::read_response`], which fails if the connection is broken.
+    pub(crate) fn try_read_response(&mut self) -> io::Result<Response> {
         let mut bytes = Vec::new();
         let mut byte = [0];
         while !bytes.ends_with(b"\r\n\r\n") {
-            self.0.read_exact(&mut byte).unwrap();
+            self.0.read_exact(&mut byte)?;
             bytes.push(byte[0]);
         }
         let head = Response::parse(&bytes).unwrap();
         let length = head.header("content-length").map_or(0, |length| length.parse().unwrap());
         let mut body = vec![0; length];
-        self.0.read_exact(&mut body).unwrap();
-        Response { body, ..head }
+        self.0.read_exact(&mut body)?;
+        Ok(Response { body, ..head })
     }
 
     /// Reads until `end`.

@@ -142,10 +142,10 @@ fn rejects_requests_that_are_not_http() {
     server.get("/healthz").ok(200);
 }
 
-/// An open connection that has received a response, so it counts against the limit.
+/// An open connection that has received a response to more than a health check, so that it is not closed for others.
 fn connect_and_get_response(server: &Server) -> Connection {
     let mut connection = server.connect();
-    connection.write("GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    connection.write("GET /collections HTTP/1.1\r\nhost: localhost\r\n\r\n");
     assert_eq!(connection.read_response().status, 200);
     connection
 }
@@ -199,4 +199,17 @@ fn responds_in_order_to_requests_on_one_connection() {
     assert_eq!(connection.read_response().json()["results"][0]["id"], "kb-4");
     connection.read_response().problem(404, "path-not-found");
     assert_eq!(connection.read_response().json()["results"][0]["id"], "kb-1");
+}
+
+#[test]
+fn an_idle_connection_for_health_checks_gives_way_to_a_new_one() {
+    let server = Server::with(ConnectionSettings { connections_max: 2, ..ConnectionSettings::default() });
+    let mut kept = connect_and_get_response(&server);
+    let mut idle = server.connect();
+    idle.write("GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    assert_eq!(idle.read_response().status, 200);
+    server.get("/collections").ok(200);
+    assert!(idle.read_to_end().is_empty());
+    kept.write("GET /collections HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    assert_eq!(kept.read_response().status, 200);
 }

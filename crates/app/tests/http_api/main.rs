@@ -9,6 +9,7 @@ mod documents;
 mod hostile_lines;
 mod limits;
 mod loading;
+mod rejections;
 mod roles;
 mod searching;
 mod server;

@@ -23,6 +23,9 @@ const KB_WRITER: &str = "a-writer-of-kb-alone-0123456789";
 /// Reads only the collection `other`.
 const OTHER_READER: &str = "a-reader-of-other-alone-01234567";
 
+/// Reads the collection `kb`, and another one by an alias.
+const BOTH_READER: &str = "a-reader-of-kb-and-an-alias-0123";
+
 fn server() -> Server {
     let key = |key: &str, role, collections: &[&str]| AcceptedKey {
         collections: match collections {
@@ -37,6 +40,7 @@ fn server() -> Server {
         key(READER, Role::Read, &[]),
         key(KB_WRITER, Role::Write, &["kb"]),
         key(OTHER_READER, Role::Read, &["other", "gone"]),
+        key(BOTH_READER, Role::Read, &["kb", "other-name"]),
     ];
     let server = with_keys(&keys, u32::MAX);
     for name in ["kb", "other"] {
@@ -274,5 +278,45 @@ fn wrong_keys_lock_out_their_client_behind_a_proxy_and_nobody_else() {
         }
         assert_eq!(status(ADMIN, Some(("x-forwarded-for", "192.0.2.3"))), 200);
         assert_eq!(status(ADMIN, None), 200, "the proxy itself, after {client:?}");
+    }
+}
+
+#[test]
+fn a_key_for_one_collection_does_not_reach_documents_that_belong_to_another() {
+    let server = server();
+    let put = |path: &str, body: serde_json::Value| send(&server, "PUT", path, ADMIN, &body.to_string());
+    put("/collections/kb/documents/private:1", json!({"title": "secret"})).ok(201);
+    let requests = [
+        ("GET", "/collections/kb/documents/private:1", ""),
+        ("GET", "/collections/kb/documents", ""),
+        ("GET", "/collections/kb/count", ""),
+        ("GET", "/search?collection=kb&q=secret", ""),
+        ("GET", "/kb/search?collection=kb&q=secret", ""),
+        ("POST", "/collections/kb/search", r#"{"text": "secret"}"#),
+        ("PUT", "/collections/kb/documents/private:1", r#"{"title": "changed"}"#),
+        ("PATCH", "/collections/kb/documents/private:1", r#"{"title": "changed"}"#),
+        ("POST", "/collections/kb/documents", r#"{"id": "private:1", "title": "changed"}"#),
+        ("POST", "/collections/kb/delete", r#"{"filter": "*"}"#),
+        ("DELETE", "/collections/kb/documents/private:1", ""),
+    ];
+    // Nested in the prefix, around it, and the same.
+    for prefix in ["kb:private:", "kb", "kb:"] {
+        let name = "hidden-collection";
+        let schema = json!({"prefixes": [prefix], "fields": [{"name": "title", "kind": "text"}]});
+        put(&format!("/collections/{name}"), schema).ok(201);
+        for (method, path, body) in requests {
+            let problem = send(&server, method, path, KB_WRITER, body).problem(403, "forbidden");
+            assert!(!problem.to_string().contains("hidden"), "{problem}");
+        }
+        send(&server, "GET", "/collections/kb", KB_WRITER, "").ok(200);
+        let found = send(&server, "GET", "/collections/kb/documents/private:1", WRITER, "").ok(200);
+        assert_eq!(found["fields"]["title"], "secret");
+        // A key that covers an alias of the other collection may read the documents there.
+        put("/aliases/other-name", json!({"collection": name})).ok(200);
+        send(&server, "GET", "/collections/kb/documents/private:1", BOTH_READER, "").ok(200);
+        assert_eq!(send(&server, "DELETE", "/aliases/other-name", ADMIN, "").status, 204);
+        send(&server, "GET", "/collections/kb/documents", BOTH_READER, "").problem(403, "forbidden");
+        assert_eq!(send(&server, "DELETE", &format!("/collections/{name}"), ADMIN, "").status, 204);
+        send(&server, "GET", "/collections/kb/documents/private:1", KB_WRITER, "").ok(200);
     }
 }

@@ -4,6 +4,7 @@
 mod backups;
 mod browser;
 mod clocks;
+mod connection_flood;
 mod disk_full;
 mod durability;
 mod generated_requests;
@@ -22,4 +23,6 @@ mod slow_clients;
 mod stopping;
 mod syncs;
 mod tools;
+#[cfg(target_os = "linux")]
+mod unread_responses;
 mod writers;

@@ -65,6 +65,11 @@ impl Action {
         }
     }
 
+    /// Whether it reads or changes documents of the collection that the request names.
+    pub fn reaches_documents(self) -> bool {
+        matches!(self, Action::Search | Action::ReadDocuments | Action::WriteDocuments)
+    }
+
     /// Whether it is rejected early while more searches wait than can be answered in time.
     pub fn is_sheddable(self) -> bool {
         self == Action::Search

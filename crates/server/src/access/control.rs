@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 
 use super::{
     ApiKeys, Denial, Grant,
-    limits::{Limits, Network, RateLimitKey},
+    limits::{CallerId, Limits, Network},
 };
 
 /// Settings of [`AccessControl`].
@@ -82,12 +82,8 @@ impl AccessControl {
         }
     }
 
-    /// Counts a request against the limit of its key, or of its network if there is no valid key.
-    pub fn check_rate(&self, grant: Option<&Grant>, network: Option<Network>) -> Result<(), Denial> {
-        let caller = match grant.and_then(|grant| grant.key) {
-            Some(digest) => RateLimitKey::Key(digest),
-            None => RateLimitKey::Network(network.unwrap_or_default()),
-        };
+    /// Counts a request against the limit of its caller.
+    pub fn check_rate(&self, caller: CallerId) -> Result<(), Denial> {
         match self.limits.check_rate(caller) {
             Some(retry_after) => Err(Denial::RateLimited { retry_after }),
             None => Ok(()),

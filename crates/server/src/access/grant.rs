@@ -44,6 +44,8 @@ pub enum Denial {
     CollectionUnnamed,
     /// The key does not cover this collection.
     Collection(String),
+    /// The collection shares documents with one that the key does not cover.
+    SharedDocuments(String),
 }
 
 impl Grant {

@@ -11,6 +11,8 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter, clock::Clock as _, 
 use parking_lot::Mutex;
 use quick_cache::{sync, unsync};
 
+use super::Grant;
+
 /// Window in which wrong keys are counted, and length of a lockout from its start.
 const LOCKOUT_WINDOW: Duration = Duration::from_secs(60);
 /// Networks and callers that are tracked. Beyond that the least used are dropped, so that memory is bounded.
@@ -50,11 +52,23 @@ impl Default for Network {
     }
 }
 
-/// Whose requests are counted. A key is identified by its digest, which stays valid when the keys are reloaded.
+/// Whose requests and responses are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum RateLimitKey {
+pub enum CallerId {
+    /// The digest of a key, which stays valid when the keys are reloaded.
     Key([u8; 32]),
+    /// Callers without a valid key.
     Network(Network),
+}
+
+impl CallerId {
+    /// The caller with `grant`, or without a valid key, from `network`; `None` is a caller within the process.
+    pub fn new(grant: Option<&Grant>, network: Option<Network>) -> CallerId {
+        match grant.and_then(|grant| grant.key) {
+            Some(digest) => CallerId::Key(digest),
+            None => CallerId::Network(network.unwrap_or_default()),
+        }
+    }
 }
 
 /// Counters of wrong keys and of requests.
@@ -73,7 +87,7 @@ struct WrongKeys {
 struct RequestLimiter {
     quota: Quota,
     clock: DefaultClock,
-    callers: sync::Cache<RateLimitKey, Arc<DefaultDirectRateLimiter>>,
+    callers: sync::Cache<CallerId, Arc<DefaultDirectRateLimiter>>,
 }
 
 impl std::fmt::Debug for Limits {
@@ -112,7 +126,7 @@ impl Limits {
     }
 
     /// Counts a request. If it exceeds the limit, returns how long to wait.
-    pub(super) fn check_rate(&self, caller: RateLimitKey) -> Option<Duration> {
+    pub(super) fn check_rate(&self, caller: CallerId) -> Option<Duration> {
         let RequestLimiter { quota, clock, callers } = self.requests.as_ref()?;
         let new_limiter = || Ok::<_, std::convert::Infallible>(Arc::new(RateLimiter::direct(*quota)));
         let Ok(limiter) = callers.get_or_insert_with(&caller, new_limiter);
@@ -153,7 +167,7 @@ mod tests {
         let limits = Limits::new(10, 5);
         for number in 0..1_000_000 {
             limits.record_wrong_key(network(number));
-            limits.check_rate(RateLimitKey::Network(network(number)));
+            limits.check_rate(CallerId::Network(network(number)));
         }
         // The caches are bounded by the number of their entries.
         assert!(limits.wrong_keys.lock().len() <= NETWORKS_MAX);
@@ -163,7 +177,7 @@ mod tests {
     #[test]
     fn requests_are_limited_per_caller() {
         let limits = Limits::new(10, 3);
-        let (one, other) = (RateLimitKey::Key([0; 32]), RateLimitKey::Key([1; 32]));
+        let (one, other) = (CallerId::Key([0; 32]), CallerId::Key([1; 32]));
         let rejected = (0..10).filter(|_| limits.check_rate(one).is_some()).count();
         assert!((5..=7).contains(&rejected), "{rejected} of ten simultaneous requests");
         assert_eq!(limits.check_rate(other), None);

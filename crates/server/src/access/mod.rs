@@ -1,5 +1,5 @@
 //! Access control, shared by all network interfaces: API keys with roles and collections, rate limits, lockout after
-//! wrong keys, and load shedding.
+//! wrong keys, load shedding, and memory for unread responses.
 //!
 //! An interface maps each of its operations to an [`Action`] and asks here whether the caller may perform it. Nothing
 //! here knows a protocol: keys are byte strings, addresses are IP addresses, and a [`Denial`] is translated into a
@@ -12,11 +12,13 @@ mod key;
 mod keys;
 mod limits;
 mod load_shedding;
+mod response_budget;
 
 pub use action::{Action, Scope};
 pub use control::{AccessControl, AccessSettings};
 pub use grant::{Denial, Grant};
 pub use key::{AcceptedKey, ApiKey, Coverage, Role};
 pub use keys::ApiKeys;
-pub use limits::Network;
+pub use limits::{CallerId, Network};
 pub use load_shedding::LoadShedder;
+pub use response_budget::{Reservation, ResponseBudget};

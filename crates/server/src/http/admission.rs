@@ -11,10 +11,10 @@ use axum::{
 };
 
 use super::{
-    AppState, HealthOnly, Peer, Problem, error_code::ErrorCode, key_header::key_from_headers,
-    load_shedding::Shed,
+    AppState, Authenticated, HealthOnly, Peer, Problem, charge, error_code::ErrorCode,
+    key_header::key_from_headers, load_shedding::Shed,
 };
-use crate::access::{Action, Denial, Grant, Network, Scope};
+use crate::access::{Action, CallerId, Denial, Grant, Network, Scope};
 use service::{ErrorKind, Service};
 
 /// Bytes of path and query.
@@ -23,9 +23,11 @@ const URL_BYTES_MAX: usize = 8 * 1024;
 /// Passes a request on with its [`Grant`], or rejects it.
 pub(super) async fn admit(State(state): State<Arc<AppState>>, mut request: Request, next: Next) -> Response {
     match check(&state, &request) {
-        Ok(grant) => {
+        Ok(Admitted { grant, caller }) => {
             grant.and_then(|grant| request.extensions_mut().insert(grant));
-            next.run(request).await
+            request.extensions_mut().insert(caller);
+            let response = next.run(request).await;
+            charge::charge(&state.settings.response_budget, caller, response)
         }
         Err(problem) => problem.into_response(),
     }
@@ -36,8 +38,21 @@ pub(super) fn too_many_connections() -> Problem {
     Problem::new(ErrorCode::Connections, "all connections are in use, or the server is stopping: try again")
 }
 
-/// The grant of an admitted caller; none for public actions other than the readiness check.
-fn check(state: &AppState, request: &Request) -> Result<Option<Grant>, Problem> {
+/// The caller of an admitted request.
+struct Admitted {
+    /// Its rights; none for public actions other than the readiness check.
+    grant: Option<Grant>,
+    caller: CallerId,
+}
+
+impl Admitted {
+    fn new(grant: Option<Grant>, network: Option<Network>) -> Admitted {
+        Admitted { caller: CallerId::new(grant.as_ref(), network), grant }
+    }
+}
+
+/// Checks everything that does not need the body.
+fn check(state: &AppState, request: &Request) -> Result<Admitted, Problem> {
     let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     let action = route.map(|route| state.actions.get(request.method(), route));
     if request.extensions().get::<HealthOnly>().is_some() && !action.is_some_and(Action::is_health_check) {
@@ -71,18 +86,28 @@ fn check(state: &AppState, request: &Request) -> Result<Option<Grant>, Problem> 
     {
         // The readiness check shows details to callers with a key. A wrong key counts towards the lockout here too.
         let shows_details = action == Action::CheckReadiness;
-        return Ok(shows_details.then(|| authenticate(state, request, network).ok()).flatten());
+        let grant = shows_details.then(|| authenticate(state, request, network).ok()).flatten();
+        if grant.is_some() && access.requires_key() {
+            mark_authenticated(request);
+        }
+        return Ok(Admitted::new(grant, network));
     }
     let grant = authenticate(state, request, network);
     if is_remote {
-        access.check_rate(grant.as_ref().ok(), network)?;
+        access.check_rate(CallerId::new(grant.as_ref().ok(), network))?;
     }
     let grant = grant?;
+    mark_authenticated(request);
     if let Some(action) = action {
         authorize(state, action, &grant, request)?;
     }
     // Without a route there is nothing to authorize: the fallback handler answers 404.
-    Ok(Some(grant))
+    Ok(Admitted::new(Some(grant), network))
+}
+
+/// Protects the connection of a request from being closed for others.
+fn mark_authenticated(request: &Request) {
+    request.extensions().get::<Authenticated>().into_iter().for_each(Authenticated::set);
 }
 
 /// The grant that belongs to the key of a request.
@@ -101,15 +126,22 @@ fn authorize(state: &AppState, action: Action, grant: &Grant, request: &Request)
     let collection = collection(request);
     grant.authorize(action, collection.as_deref())?;
     let is_named = matches!(action.requirement(), Some((_, Scope::Named)));
-    if let Some(name) = collection
+    if let Some(name) = &collection
         && is_named
         && !grant.covers_all()
-        && is_missing(state, &name)
+        && is_missing(state, name)
     {
         // Reported here because the handler's message would list the names of all collections.
         let detail = format!("there is no collection or alias {name:?}");
         let problem = Problem::new(ErrorCode::CollectionNotFound, detail);
         return Err(problem.at("collection"));
+    }
+    if let Some(name) = collection
+        && action.reaches_documents()
+        && !grant.covers_all()
+        && state.service.shares_documents(&name, |other| grant.covers(other))?
+    {
+        return Err(Denial::SharedDocuments(name).into());
     }
     Ok(())
 }
@@ -141,6 +173,11 @@ impl From<Denial> for Problem {
             Denial::CollectionUnnamed => forbidden(
                 "the key is limited to certain collections: name one of them with `collection`".to_owned(),
             ),
+            // The other collection is not named: the key may not know of it.
+            Denial::SharedDocuments(name) => forbidden(format!(
+                "documents of the collection {name:?} may also belong to a collection that the key does not cover: use a key \
+                 that covers all collections with these documents, or give the collections separate prefixes"
+            )),
             Denial::Collection(name) => forbidden(format!("the key does not cover the collection {name:?}")),
         }
     }

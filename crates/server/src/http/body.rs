@@ -19,15 +19,13 @@ use flate2::write::MultiGzDecoder;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 
-use super::{
-    AppState, Problem,
-    error_code::ErrorCode,
-    json::object::ObjectOnly,
-    minimum_rate::{BYTES_PER_SECOND_MIN, MinimumRate},
-};
+use super::{AppState, Problem, error_code::ErrorCode, json::object::ObjectOnly, minimum_rate::MinimumRate};
 
 /// Bytes of a JSON body.
 pub(super) const JSON_BYTES_MAX: usize = 2 << 20;
+
+/// Bytes per second at which a client may send a body.
+const BYTES_PER_SECOND_MIN: u32 = 4096;
 
 /// Up to this size the buffer of a body grows as it arrives; beyond, it is allocated for the whole body.
 const GROWING_BYTES: usize = 64 << 10;
@@ -83,7 +81,7 @@ impl BodyReader {
             decompressed: 0,
             bytes_max,
             capacity: length.filter(|_| !is_gzip).map_or(bytes_max, |length| length as usize),
-            rate: MinimumRate::new(stall),
+            rate: MinimumRate::new(stall, BYTES_PER_SECOND_MIN),
             ended: false,
         })
     }

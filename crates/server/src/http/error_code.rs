@@ -126,6 +126,7 @@ error_codes! {
     Closing = "closing", [503], "the server is stopping";
     Connections = "connections", [503], "all `connections_max` connections are in use, or the server is stopping";
     Overloaded = "overloaded", [503], "the queue is full (`queue_max` jobs), or a new search would wait longer than `queue_wait_ms`";
+    ResponseMemory = "response-memory", [503], "responses that clients have not read hold `response_memory_mib`, or this caller's share of it";
     WriteQueueFull = "write-queue-full", [503], "the write queue is full";
     BackupRunning = "backup-running", [503], "another backup is running";
     BackupRedis = "backup-redis", [422], "Redis makes its own backups";

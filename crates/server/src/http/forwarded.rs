@@ -15,6 +15,11 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// A hop that a header names: an address, or something else (`unknown`, an obfuscated name, malformed text).
 type Hop = Option<IpAddr>;
 
+/// Whether `address` is in one of the proxies' networks.
+pub(crate) fn is_trusted_proxy(networks: &[IpNet], address: IpAddr) -> bool {
+    networks.iter().any(|network| network.contains(&address.to_canonical()))
+}
+
 /// The proxies whose headers are trusted.
 #[derive(Debug)]
 pub(super) struct TrustedProxies {
@@ -29,9 +34,8 @@ impl TrustedProxies {
         TrustedProxies { networks, has_warned: AtomicBool::new(false) }
     }
 
-    /// Whether `address` belongs to a trusted proxy.
-    pub(super) fn contains(&self, address: IpAddr) -> bool {
-        self.networks.iter().any(|network| network.contains(&address.to_canonical()))
+    fn contains(&self, address: IpAddr) -> bool {
+        is_trusted_proxy(&self.networks, address)
     }
 
     /// The network of the client of a request that came from `peer`.

@@ -2,26 +2,24 @@
 
 use std::time::Duration;
 
-/// Bytes per second that a client may sustain indefinitely.
-pub(super) const BYTES_PER_SECOND_MIN: f64 = 4096.0;
-
-/// A time budget. Waiting for the client uses it up, and each received byte restores the time it takes at
-/// [`BYTES_PER_SECOND_MIN`], up to the initial budget.
+/// A time budget. Waiting for the client uses it up, and each transferred byte restores the time it takes at the minimum
+/// rate, up to the initial budget.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MinimumRate {
     stall_timeout: Duration,
+    bytes_per_second: u32,
     remaining: Duration,
 }
 
 impl MinimumRate {
-    /// A budget for a client that may pause for `stall_timeout`.
-    pub(crate) fn new(stall_timeout: Duration) -> MinimumRate {
-        MinimumRate { stall_timeout, remaining: stall_timeout }
+    /// A budget for a client that may pause for `stall_timeout`, and may sustain `bytes_per_second` indefinitely.
+    pub(crate) fn new(stall_timeout: Duration, bytes_per_second: u32) -> MinimumRate {
+        MinimumRate { stall_timeout, bytes_per_second, remaining: stall_timeout }
     }
 
-    /// Subtracts the time waited and adds the time for the bytes received.
+    /// Subtracts the time waited and adds the time for the bytes transferred.
     pub(crate) fn record(&mut self, waited: Duration, bytes: usize) {
-        let credit = Duration::from_secs_f64(bytes as f64 / BYTES_PER_SECOND_MIN);
+        let credit = Duration::from_secs_f64(bytes as f64 / f64::from(self.bytes_per_second));
         self.remaining = self.stall_timeout.min(self.remaining.saturating_sub(waited) + credit);
     }
 
@@ -47,9 +45,10 @@ mod tests {
 
     #[test]
     fn slow_clients_run_out_of_time_and_fast_ones_do_not() {
+        const BYTES_PER_SECOND: u32 = 4096;
         let (stall_timeout, second) = (Duration::from_secs(30), Duration::from_secs(1));
         let seconds = |bytes: usize| {
-            let mut rate = MinimumRate::new(stall_timeout);
+            let mut rate = MinimumRate::new(stall_timeout, BYTES_PER_SECOND);
             let in_budget = |_: &u32| {
                 let has_time = rate.remaining() >= second;
                 rate.record(second, bytes);
@@ -58,10 +57,10 @@ mod tests {
             (0..100_000).take_while(in_budget).count()
         };
         assert_eq!(seconds(1), 30);
-        assert_eq!(seconds(BYTES_PER_SECOND_MIN as usize / 2), 59);
-        assert_eq!(seconds(BYTES_PER_SECOND_MIN as usize), 100_000);
+        assert_eq!(seconds(BYTES_PER_SECOND as usize / 2), 59);
+        assert_eq!(seconds(BYTES_PER_SECOND as usize), 100_000);
         // A burst does not increase the budget.
-        let mut rate = MinimumRate::new(stall_timeout);
+        let mut rate = MinimumRate::new(stall_timeout, BYTES_PER_SECOND);
         rate.record(second, 1 << 30);
         rate.record(stall_timeout, 1);
         assert!(rate.remaining() < second);

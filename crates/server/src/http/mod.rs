@@ -6,11 +6,13 @@
 mod admission;
 mod body;
 mod bounds;
+mod charge;
 mod error_code;
 mod forwarded;
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzzing;
 mod json;
+mod json_stream;
 mod key_header;
 mod load_shedding;
 mod minimum_rate;
@@ -27,7 +29,14 @@ mod routes;
 mod startup;
 mod telemetry;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::{Router, http::HeaderValue, middleware};
 use ipnet::IpNet;
@@ -36,6 +45,7 @@ use tokio_util::sync::CancellationToken;
 use tower::util::option_layer;
 use tower_http::{catch_panic::CatchPanicLayer, cors};
 
+pub(crate) use forwarded::is_trusted_proxy;
 pub use json::doctor::DiagnosisResponse;
 pub(crate) use load_shedding::RequestHandler;
 pub(crate) use minimum_rate::MinimumRate;
@@ -43,11 +53,11 @@ pub use origin::Origin;
 pub use problem::Problem;
 pub(crate) use startup::startup_router;
 pub use telemetry::describe_metrics;
-pub(crate) use telemetry::{CONNECTIONS, SECONDS_BUCKETS};
+pub(crate) use telemetry::{CONNECTIONS, EVICTED_CONNECTIONS, SECONDS_BUCKETS};
 
 use service::Service;
 
-use crate::access::AccessControl;
+use crate::access::{AccessControl, ResponseBudget};
 
 /// Address of the client; an extension of requests that came over a socket.
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +67,23 @@ pub struct Peer(pub SocketAddr);
 /// answered.
 #[derive(Clone, Copy, Debug)]
 pub struct HealthOnly;
+
+/// Whether a connection has a valid API key; an extension of its requests. On a server without keys, whether it has made
+/// a request that would need one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Authenticated(Arc<AtomicBool>);
+
+impl Authenticated {
+    /// From now on it has.
+    pub(crate) fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it has.
+    pub(crate) fn get(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
 
 /// The raw HTTP response to a connection that cannot even be used for health checks.
 pub(crate) fn too_many_connections() -> bytes::Bytes {
@@ -74,6 +101,10 @@ pub struct HttpSettings {
     pub cors_origins: Vec<Origin>,
     /// How long a request body may pause.
     pub body_timeout: Duration,
+    /// Memory for responses that clients have not read yet.
+    pub response_budget: Arc<ResponseBudget>,
+    /// How long a client may take to read a response that is too large to be written at once.
+    pub response_timeout: Duration,
     /// How long a batch of a document stream is retried while the service is overloaded.
     pub overload_retry_timeout: Duration,
     /// The recorder behind `/metrics`.
@@ -90,6 +121,8 @@ impl Default for HttpSettings {
             trusted_proxies: Vec::new(),
             cors_origins: Vec::new(),
             body_timeout: Duration::from_secs(30),
+            response_budget: Arc::default(),
+            response_timeout: Duration::from_secs(120),
             overload_retry_timeout: Duration::from_secs(30),
             metrics: None,
             stopping: CancellationToken::new(),

@@ -13,6 +13,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use utoipa::IntoParams;
 
 use super::{AppState, Peer, Problem, bounds, error_code::ErrorCode};
+use crate::access::{CallerId, ResponseBudget};
 use service::{Caller, Context};
 
 /// The header that sets the deadline of a request, in milliseconds from its arrival.
@@ -36,6 +37,12 @@ pub(super) struct TimeoutParam {
 pub(super) struct RequestContext {
     /// Context of calls to the service.
     pub(super) cx: Context,
+    /// Whose share of the response budget the response uses.
+    pub(super) caller_id: CallerId,
+    /// Memory for responses.
+    pub(super) response_budget: Arc<ResponseBudget>,
+    /// How long the client may take to read the response.
+    pub(super) response_timeout: Duration,
     timeout: Option<Duration>,
     cancel_guard: Option<DropGuard>,
 }
@@ -55,10 +62,7 @@ impl RequestContext {
 impl FromRequestParts<Arc<AppState>> for RequestContext {
     type Rejection = Problem;
 
-    async fn from_request_parts(
-        parts: &mut Parts,
-        _state: &Arc<AppState>,
-    ) -> Result<RequestContext, Problem> {
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<AppState>) -> Result<RequestContext, Problem> {
         let caller = match parts.extensions.get::<Peer>() {
             Some(&Peer(peer)) => Caller::Remote { peer },
             None => Caller::Local,
@@ -83,7 +87,15 @@ impl FromRequestParts<Arc<AppState>> for RequestContext {
             deadline: timeout.map(|timeout| Instant::now() + timeout),
             cancel: cancel.clone(),
         };
-        Ok(RequestContext { cx, timeout, cancel_guard: Some(cancel.drop_guard()) })
+        let caller_id = parts.extensions.get().copied().unwrap_or_else(|| CallerId::new(None, None));
+        Ok(RequestContext {
+            cx,
+            caller_id,
+            response_budget: Arc::clone(&state.settings.response_budget),
+            response_timeout: state.settings.response_timeout,
+            timeout,
+            cancel_guard: Some(cancel.drop_guard()),
+        })
     }
 }
 
@@ -91,10 +103,26 @@ impl FromRequestParts<Arc<AppState>> for RequestContext {
 mod tests {
     use super::*;
 
+    impl RequestContext {
+        /// The context of a request whose response counts against `budget`.
+        pub(in crate::http) fn for_tests(
+            budget: &Arc<ResponseBudget>,
+            response_timeout: Duration,
+        ) -> RequestContext {
+            let cancel = CancellationToken::new();
+            RequestContext {
+                cx: Context { caller: Caller::Local, deadline: None, cancel: cancel.clone() },
+                caller_id: CallerId::new(None, None),
+                response_budget: Arc::clone(budget),
+                response_timeout,
+                timeout: Some(Duration::from_secs(1)),
+                cancel_guard: Some(cancel.drop_guard()),
+            }
+        }
+    }
+
     fn context() -> RequestContext {
-        let cancel = CancellationToken::new();
-        let cx = Context { caller: Caller::Local, deadline: None, cancel: cancel.clone() };
-        RequestContext { cx, timeout: Some(Duration::from_secs(1)), cancel_guard: Some(cancel.drop_guard()) }
+        RequestContext::for_tests(&Arc::default(), Duration::from_secs(1))
     }
 
     #[test]

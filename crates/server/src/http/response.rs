@@ -3,11 +3,12 @@
 use std::fmt::Write;
 
 use axum::{
-    body::Body,
+    body::{Body, Bytes},
     http::{HeaderName, HeaderValue, Response, StatusCode, header},
 };
 use serde::Serialize;
 
+use super::charge::Charged;
 use service::Timing;
 
 /// The header with the durations of the stages, which browsers display.
@@ -17,17 +18,19 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// A JSON response.
 pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
-    json_sized(status, value, 256)
-}
-
-/// [`json`] with an estimate of its length.
-pub(super) fn json_sized(status: StatusCode, value: &impl Serialize, bytes: usize) -> Response<Body> {
-    let mut body = Vec::with_capacity(bytes);
+    let mut body = Vec::with_capacity(256);
     serde_json::to_writer(&mut body, value)
         .expect("responses have string keys, and writing to a Vec cannot fail");
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, JSON);
+    response
+}
+
+/// A response of bytes that all such responses share, so that it does not count against the response budget.
+pub(super) fn shared(bytes: Bytes) -> Response<Body> {
+    let mut response = Response::new(Body::from(bytes));
+    response.extensions_mut().insert(Charged);
     response
 }
 

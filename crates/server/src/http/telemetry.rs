@@ -18,6 +18,8 @@ const SECONDS: &str = "nearfield_http_request_seconds";
 const IN_FLIGHT: &str = "nearfield_http_requests_in_flight";
 /// Open connections.
 pub(crate) const CONNECTIONS: &str = "nearfield_http_connections";
+/// Connections that were closed for others.
+pub(crate) const EVICTED_CONNECTIONS: &str = "nearfield_http_connections_evicted_total";
 /// Documents in the keyspace.
 pub(super) const DOCUMENTS: &str = "nearfield_documents";
 /// Sequence number of the last change.
@@ -28,6 +30,8 @@ pub(super) const NOT_DURABLE: &str = "nearfield_changes_not_durable";
 pub(super) const READY: &str = "nearfield_ready";
 /// Bytes of the store file.
 pub(super) const FILE_BYTES: &str = "nearfield_store_file_bytes";
+/// Bytes reserved for responses that clients have not read yet.
+pub(super) const RESPONSE_MEMORY_BYTES: &str = "nearfield_response_memory_bytes";
 /// Bytes of memory of all collections.
 pub(super) const MEMORY_BYTES: &str = "nearfield_index_memory_bytes";
 /// Commits since the start of the server.
@@ -47,12 +51,18 @@ pub fn describe_metrics() {
     );
     describe_gauge!(IN_FLIGHT, "Requests in progress");
     describe_gauge!(CONNECTIONS, "Open connections");
+    describe_counter!(EVICTED_CONNECTIONS, "Connections without an API key that were closed for others");
     describe_gauge!(DOCUMENTS, "Documents in the keyspace");
     describe_gauge!(LAST_SEQ, "Sequence number of the last change");
     describe_gauge!(NOT_DURABLE, "Changes that are acknowledged but not durable yet");
     describe_gauge!(READY, "1 if searches and writes are served, otherwise 0");
     describe_gauge!(FILE_BYTES, metrics::Unit::Bytes, "Size of the store file");
     describe_gauge!(MEMORY_BYTES, metrics::Unit::Bytes, "Memory of all indexes");
+    describe_gauge!(
+        RESPONSE_MEMORY_BYTES,
+        metrics::Unit::Bytes,
+        "Memory reserved for responses that clients have not read yet"
+    );
     describe_counter!(COMMITS, "Commits since the start of the server");
 }
 

@@ -1,11 +1,24 @@
 //! Connections: accepted up to a limit, each served until it ends or the server stops.
 
-use std::{future::poll_fn, io, net::SocketAddr, pin::pin, sync::Arc, task::Poll, time::Duration};
+use std::{
+    convert::Infallible,
+    future::poll_fn,
+    io,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Poll,
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use axum::{
     body::{Body, Bytes},
     extract::Request,
+    http::{HeaderValue, Response, Version, header},
 };
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
@@ -18,12 +31,18 @@ use tokio::{
 use tokio_util::{io::InspectReader, sync::CancellationToken};
 
 use super::{
+    closing,
+    connection_table::{ConnectionLimits, ConnectionSlot, ConnectionTable},
     header_timeout::{HeaderTimeouts, HeaderTimer},
     supervisor::Supervisor,
     tls::Tls,
+    unread_body,
     write_timeout::WriteTimeoutStream,
 };
-use crate::http::{self, CONNECTIONS, HealthOnly, HttpSettings, Peer, RequestHandler};
+use crate::{
+    access::Network,
+    http::{self, CONNECTIONS, HealthOnly, HttpSettings, Peer, RequestHandler},
+};
 use service::Service;
 
 /// Connections beyond the limit that are accepted for health checks.
@@ -31,6 +50,9 @@ pub(super) const HEALTH_CONNECTIONS_MAX: usize = 32;
 
 /// How long the request head may take on such a connection.
 const HEALTH_HEADER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Further connections whose clients get time to read the rejection.
+const REJECTED_CONNECTIONS_MAX: usize = 64;
 
 /// Headers per request.
 const HEADERS_MAX: usize = 100;
@@ -52,8 +74,14 @@ pub struct ConnectionSettings {
     pub idle_timeout: Duration,
     /// How long a client may leave a response unread.
     pub write_timeout: Duration,
+    /// Bytes per second that a client must read on average while it reads a response.
+    pub read_rate_min: u32,
     /// Concurrent connections.
     pub connections_max: usize,
+    /// How many of them only callers with an API key may use; at most half.
+    pub connections_reserved: usize,
+    /// Concurrent connections without a valid API key from one IPv4 address or IPv6 /64 network.
+    pub connections_per_address: usize,
     /// How long requests in flight may take once `stop` has fired.
     pub grace: Duration,
     /// Serves HTTPS if set.
@@ -67,7 +95,10 @@ impl Default for ConnectionSettings {
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
             write_timeout: Duration::from_secs(30),
+            read_rate_min: 64 << 10,
             connections_max: 1024,
+            connections_reserved: 128,
+            connections_per_address: 256,
             grace: Duration::from_secs(10),
             tls: None,
         }
@@ -96,14 +127,20 @@ pub(super) async fn serve_with(
 ) {
     assert!(!listeners.is_empty(), "a server has a listener");
     let stopping = settings.http.stopping.clone();
-    let (grace, connections_max) = (settings.grace, settings.connections_max);
-    let connection_slots = Arc::new(Semaphore::new(connections_max));
+    let grace = settings.grace;
+    let table = ConnectionTable::new();
     let acceptor = Arc::new(Acceptor {
         handler,
-        connection_slots: Arc::clone(&connection_slots),
+        table: Arc::clone(&table),
         health_slots: Arc::new(Semaphore::new(HEALTH_CONNECTIONS_MAX)),
+        rejection_slots: Arc::new(Semaphore::new(REJECTED_CONNECTIONS_MAX)),
+        http: settings.http,
+        connections_max: settings.connections_max,
+        connections_reserved: settings.connections_reserved,
+        connections_per_address: settings.connections_per_address,
         timeouts: HeaderTimeouts { head: settings.header_timeout, idle: settings.idle_timeout },
         write_timeout: settings.write_timeout,
+        read_rate_min: settings.read_rate_min,
         tls: settings.tls,
         rejection: http::too_many_connections(),
         stopping: stopping.clone(),
@@ -111,9 +148,8 @@ pub(super) async fn serve_with(
     let stopped = async {
         supervisor.stop().cancelled().await;
         stopping.cancel();
-        let all = u32::try_from(connections_max).unwrap_or(u32::MAX);
-        if tokio::time::timeout(grace, connection_slots.acquire_many(all)).await.is_err() {
-            let left = connections_max - connection_slots.available_permits();
+        if tokio::time::timeout(grace, table.wait_until_empty()).await.is_err() {
+            let left = table.open();
             tracing::warn!(
                 left,
                 "connections were cut off: their requests took longer than the grace period"
@@ -135,14 +171,28 @@ pub(super) async fn serve_with(
 
 struct Acceptor {
     handler: Arc<ArcSwap<RequestHandler>>,
-    connection_slots: Arc<Semaphore>,
+    table: Arc<ConnectionTable>,
     health_slots: Arc<Semaphore>,
+    rejection_slots: Arc<Semaphore>,
+    http: HttpSettings,
+    connections_max: usize,
+    connections_reserved: usize,
+    connections_per_address: usize,
     timeouts: HeaderTimeouts,
     write_timeout: Duration,
+    read_rate_min: u32,
     tls: Option<Tls>,
     /// The response to connections beyond the limit and the health slots.
     rejection: Bytes,
     stopping: CancellationToken,
+}
+
+/// The place of a connection.
+enum Slot {
+    /// For all requests.
+    Regular(ConnectionSlot),
+    /// For health checks only.
+    HealthOnly { _permit: OwnedSemaphorePermit },
 }
 
 impl Acceptor {
@@ -150,9 +200,9 @@ impl Acceptor {
     async fn accept(&self, listeners: &[TcpListener]) {
         loop {
             match accept_any(listeners).await {
-                Ok((stream, peer)) => match self.admit() {
-                    Some((permit, health_only)) => self.serve(stream, peer, permit, health_only),
-                    None => self.reject(&stream),
+                Ok((stream, peer)) => match self.admit(peer) {
+                    Some(slot) => self.serve(stream, peer, slot),
+                    None => self.reject(stream),
                 },
                 Err(error) if is_connection_error(&error) => {
                     tracing::debug!("a connection failed early: {error}")
@@ -165,63 +215,98 @@ impl Acceptor {
         }
     }
 
-    /// A slot for a connection, if one is free, and whether it is for health checks only.
-    fn admit(&self) -> Option<(OwnedSemaphorePermit, bool)> {
-        let connection_slots = || {
-            Arc::clone(&self.connection_slots)
-                .try_acquire_owned()
-                .ok()
-                .filter(|_| !self.stopping.is_cancelled())
+    /// A slot for a connection from `peer`, if one is free.
+    fn admit(&self, peer: SocketAddr) -> Option<Slot> {
+        let regular = || {
+            // All clients of a proxy connect from its address.
+            let is_proxy = http::is_trusted_proxy(&self.http.trusted_proxies, peer.ip());
+            let network = (!is_proxy).then(|| Network::from(peer.ip()));
+            self.table.admit(network, self.limits()).map(Slot::Regular)
         };
-        let health_slots = || Arc::clone(&self.health_slots).try_acquire_owned().ok();
-        connection_slots()
-            .map(|permit| (permit, false))
-            .or_else(|| health_slots().map(|permit| (permit, true)))
+        let health_only = || {
+            let permit = Arc::clone(&self.health_slots).try_acquire_owned().ok();
+            permit.map(|permit| Slot::HealthOnly { _permit: permit })
+        };
+        let is_stopping = self.stopping.is_cancelled();
+        (!is_stopping).then(regular).flatten().or_else(health_only)
+    }
+
+    /// The limits on connections. Without API keys all callers are alike.
+    fn limits(&self) -> ConnectionLimits {
+        let total = self.connections_max;
+        if !self.http.access.requires_key() {
+            return ConnectionLimits { total, unauthenticated: total, per_network: total };
+        }
+        let reserved = self.connections_reserved.min(total / 2);
+        ConnectionLimits {
+            total,
+            unauthenticated: total - reserved,
+            per_network: self.connections_per_address,
+        }
     }
 
     /// Closes a connection for which no slot is free, without waiting, so that accepting continues. Without TLS the
     /// client gets a response if it fits into the socket's buffer.
-    fn reject(&self, stream: &TcpStream) {
-        if self.tls.is_none()
-            && let Err(error) = stream.try_write(&self.rejection)
-        {
+    fn reject(&self, stream: TcpStream) {
+        if self.tls.is_some() {
+            return;
+        }
+        if let Err(error) = stream.try_write(&self.rejection) {
             tracing::debug!("cannot write the rejection of a connection: {error}");
+            return;
+        }
+        if let Ok(permit) = Arc::clone(&self.rejection_slots).try_acquire_owned() {
+            tokio::spawn(async move {
+                // The client may have gone.
+                let _ = closing::close(stream, true).await;
+                drop(permit);
+            });
         }
     }
 
     /// Serves a connection in its own task.
-    fn serve(&self, stream: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit, health_only: bool) {
+    fn serve(&self, stream: TcpStream, peer: SocketAddr, slot: Slot) {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%peer, "cannot set TCP_NODELAY: {error}");
         }
+        let head = match slot {
+            Slot::Regular(_) => self.timeouts.head,
+            Slot::HealthOnly { .. } => self.timeouts.head.min(HEALTH_HEADER_TIMEOUT),
+        };
         let connection = Connection {
             handler: self.handler.clone(),
             peer,
-            health_only,
-            timeouts: if health_only {
-                HeaderTimeouts { head: self.timeouts.head.min(HEALTH_HEADER_TIMEOUT), ..self.timeouts }
-            } else {
-                self.timeouts
-            },
+            slot: Arc::new(slot),
+            timeouts: HeaderTimeouts { head, ..self.timeouts },
             write_timeout: self.write_timeout,
+            read_rate_min: self.read_rate_min,
             stopping: self.stopping.clone(),
         };
         let tls = self.tls.clone();
-        let stopping = self.stopping.clone();
         tokio::spawn(async move {
-            let _permit = permit;
             let _counted = ConnectionGauge::new();
-            let Some(tls) = tls else { return connection.serve(stream).await };
-            let accepted = tokio::select! {
-                accepted = tls.accept(stream, connection.timeouts.head) => accepted,
-                // No request has arrived yet.
-                () = stopping.cancelled(), if !health_only => return,
-            };
-            match accepted {
-                Ok(stream) => connection.serve(stream).await,
-                Err(error) => tracing::debug!(%peer, "TLS handshake failed: {error}"),
+            let evicted = connection.slot.evicted();
+            tokio::select! {
+                () = connection.run(stream, tls) => (),
+                () = evicted.cancelled() => {
+                    tracing::debug!(%peer, "a connection without an API key was closed for another one");
+                }
             }
         });
+    }
+}
+
+impl Slot {
+    fn is_health_only(&self) -> bool {
+        matches!(self, Slot::HealthOnly { .. })
+    }
+
+    /// Fires when the connection has to be closed for another one.
+    fn evicted(&self) -> CancellationToken {
+        match self {
+            Slot::Regular(slot) => slot.evicted(),
+            Slot::HealthOnly { .. } => CancellationToken::new(),
+        }
     }
 }
 
@@ -229,47 +314,112 @@ impl Acceptor {
 struct Connection {
     handler: Arc<ArcSwap<RequestHandler>>,
     peer: SocketAddr,
-    health_only: bool,
+    slot: Arc<Slot>,
     timeouts: HeaderTimeouts,
     write_timeout: Duration,
+    read_rate_min: u32,
     stopping: CancellationToken,
 }
 
 impl Connection {
+    /// Serves the connection to its end, after a handshake if there is `tls`.
+    async fn run(self, stream: TcpStream, tls: Option<Tls>) {
+        let Some(tls) = tls else { return self.serve(stream).await };
+        let accepted = tokio::select! {
+            accepted = tls.accept(stream, self.timeouts.head) => accepted,
+            // No request has arrived yet.
+            () = self.stopping.cancelled(), if !self.slot.is_health_only() => return,
+        };
+        match accepted {
+            Ok(stream) => self.serve(stream).await,
+            Err(error) => tracing::debug!(peer = %self.peer, "TLS handshake failed: {error}"),
+        }
+    }
+
     /// Serves the connection to its end.
     async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
-        let Connection { handler, peer, health_only, timeouts, write_timeout, stopping } = self;
-        let answer_request = service_fn(move |request: Request<Incoming>| {
-            let mut request = request.map(Body::new);
-            request.extensions_mut().insert(Peer(peer));
-            if health_only {
-                request.extensions_mut().insert(HealthOnly);
-            }
-            let handler = handler.load_full();
-            async move { handler.handle(request).await }
-        });
+        let Connection { handler, peer, slot, timeouts, write_timeout, read_rate_min, stopping } = self;
+        let is_health_only = slot.is_health_only();
+        // Whether the client may still be sending a body that nobody reads.
+        let has_unread_body = Arc::new(AtomicBool::new(false));
+        let answer_request = {
+            let (slot, has_unread_body) = (Arc::clone(&slot), Arc::clone(&has_unread_body));
+            service_fn(move |request: Request<Incoming>| -> AnswerFuture {
+                let handler = handler.load_full();
+                Box::pin(answer(handler, request, peer, Arc::clone(&slot), Arc::clone(&has_unread_body)))
+            })
+        };
         let timer = HeaderTimer::new(timeouts);
-        let stream =
-            InspectReader::new(WriteTimeoutStream::new(stream, write_timeout), timer.read_observer());
-        let connection = http1::Builder::new()
+        let stream = WriteTimeoutStream::new(stream, write_timeout, read_rate_min);
+        let stream = InspectReader::new(stream, timer.read_observer());
+        let mut connection = http1::Builder::new()
             .timer(timer)
             .header_read_timeout(timeouts.head)
-            .keep_alive(!health_only)
+            .keep_alive(!is_health_only)
             .max_headers(HEADERS_MAX)
             .max_buf_size(HEAD_BYTES_MAX)
             .serve_connection(TokioIo::new(stream), answer_request);
-        let mut connection = pin!(connection);
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = stopping.cancelled(), if !health_only => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
+        let mut is_stopping = pin!(stopping.cancelled());
+        let mut stops = !is_health_only;
+        let ended = poll_fn(|cx| {
+            if stops && is_stopping.as_mut().poll(cx).is_ready() {
+                stops = false;
+                Pin::new(&mut connection).graceful_shutdown();
             }
-        };
+            connection.poll_without_shutdown(cx)
+        })
+        .await;
+        let is_malformed = ended.as_ref().is_err_and(hyper::Error::is_parse);
+        let linger = is_malformed || has_unread_body.load(Ordering::Relaxed);
+        let stream = connection.into_parts().io.into_inner();
+        let closed = closing::close(stream, linger).await;
+        drop(slot);
         if let Err(error) = ended {
             tracing::debug!(%peer, "a connection ended: {error}");
+        } else if let Err(error) = closed {
+            tracing::debug!(%peer, "a connection was not closed: {error}");
         }
     }
+}
+
+type AnswerFuture = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+/// Answers a request. If its body is not read to its end, the response announces that the connection is closed, and
+/// `has_unread_body` is set.
+async fn answer(
+    handler: Arc<RequestHandler>,
+    request: Request<Incoming>,
+    peer: SocketAddr,
+    slot: Arc<Slot>,
+    has_unread_body: Arc<AtomicBool>,
+) -> Result<Response<Body>, Infallible> {
+    let expects_continue = request.version() >= Version::HTTP_11
+        && request
+            .headers()
+            .get(header::EXPECT)
+            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    let (parts, incoming) = request.into_parts();
+    let (body, progress) = unread_body::observe(incoming);
+    let mut request = Request::from_parts(parts, body);
+    request.extensions_mut().insert(Peer(peer));
+    let _active = match &*slot {
+        Slot::Regular(slot) => {
+            request.extensions_mut().insert(slot.authenticated());
+            Some(slot.begin_request())
+        }
+        Slot::HealthOnly { .. } => {
+            request.extensions_mut().insert(HealthOnly);
+            None
+        }
+    };
+    let mut response = handler.handle(request).await?;
+    if let Some(progress) = progress
+        && !progress.discard_rest(expects_continue).await
+    {
+        has_unread_body.store(true, Ordering::Relaxed);
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response)
 }
 
 /// Counts a connection for as long as it lives.

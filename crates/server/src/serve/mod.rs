@@ -1,6 +1,8 @@
 //! The server: listens, passes requests from sockets to the interfaces, and stops gracefully.
 
 mod address;
+mod closing;
+mod connection_table;
 mod connections;
 mod header_timeout;
 mod notify;
@@ -8,6 +10,7 @@ mod open_files;
 pub mod signals;
 mod supervisor;
 mod tls;
+mod unread_body;
 mod write_timeout;
 
 use std::{
@@ -32,7 +35,7 @@ pub use tls::{Tls, TlsError, TlsFiles};
 use service::{Progress, Service, Store, SystemClock};
 
 use crate::{
-    access::{AcceptedKey, AccessControl, AccessSettings, ApiKeys},
+    access::{AcceptedKey, AccessControl, AccessSettings, ApiKeys, ResponseBudget},
     http::{self, HttpSettings, Origin, RequestHandler},
 };
 
@@ -115,6 +118,10 @@ pub struct ServerSettings {
     pub tls: Option<TlsFiles>,
     /// Concurrent connections.
     pub connections_max: usize,
+    /// How many of them only callers with an API key may use; at most half.
+    pub connections_reserved: usize,
+    /// Concurrent connections without a valid API key from one IPv4 address or IPv6 /64 network.
+    pub connections_per_address: usize,
     /// Grace period: how long requests in flight may take once the server stops.
     pub grace: Duration,
     /// How long a request head may take.
@@ -123,6 +130,12 @@ pub struct ServerSettings {
     pub idle_timeout: Duration,
     /// How long a request body may pause, and a response may stay unread.
     pub body_timeout: Duration,
+    /// Memory for responses that clients have not read yet, in bytes.
+    pub response_bytes_max: usize,
+    /// How long a client may take to read a large response.
+    pub response_timeout: Duration,
+    /// Bytes per second that a client must read on average while it reads a response.
+    pub read_rate_min: u32,
     /// The service manager's notification socket (NOTIFY_SOCKET).
     pub notify_socket: Option<OsString>,
 }
@@ -130,8 +143,17 @@ pub struct ServerSettings {
 impl ServerSettings {
     /// Settings of a server of `service`, with all others at their defaults.
     pub fn new(service: service::Config) -> ServerSettings {
-        let ConnectionSettings { http, header_timeout, idle_timeout, connections_max, grace, .. } =
-            ConnectionSettings::default();
+        let ConnectionSettings {
+            http,
+            header_timeout,
+            idle_timeout,
+            connections_max,
+            connections_reserved,
+            connections_per_address,
+            grace,
+            read_rate_min,
+            ..
+        } = ConnectionSettings::default();
         ServerSettings {
             service,
             listen: DEFAULT_ADDRESS,
@@ -141,10 +163,15 @@ impl ServerSettings {
             cors_origins: http.cors_origins,
             tls: None,
             connections_max,
+            connections_reserved,
+            connections_per_address,
             grace,
             header_timeout,
             idle_timeout,
             body_timeout: http.body_timeout,
+            response_bytes_max: http.response_budget.bytes_max(),
+            response_timeout: http.response_timeout,
+            read_rate_min,
             notify_socket: None,
         }
     }
@@ -276,6 +303,8 @@ impl Server {
             trusted_proxies: self.settings.trusted_proxies.clone(),
             cors_origins: self.settings.cors_origins.clone(),
             body_timeout: self.settings.body_timeout,
+            response_budget: Arc::new(ResponseBudget::new(self.settings.response_bytes_max)),
+            response_timeout: self.settings.response_timeout,
             overload_retry_timeout: self.settings.service.timeout,
             metrics: self.metrics.clone(),
             stopping: CancellationToken::new(),
@@ -288,10 +317,13 @@ impl Server {
             header_timeout: self.settings.header_timeout,
             idle_timeout: self.settings.idle_timeout,
             write_timeout: self.settings.body_timeout,
+            read_rate_min: self.settings.read_rate_min,
             connections_max: open_files::connection_limit(
                 self.settings.connections_max,
                 connections::HEALTH_CONNECTIONS_MAX,
             ),
+            connections_reserved: self.settings.connections_reserved,
+            connections_per_address: self.settings.connections_per_address,
             grace: self.settings.grace,
             tls: self.tls.clone(),
         }

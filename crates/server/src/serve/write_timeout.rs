@@ -30,9 +30,9 @@ struct Stall {
 }
 
 impl<S> WriteTimeoutStream<S> {
-    /// Wraps `stream`, whose peer may pause for `limit`.
-    pub(super) fn new(stream: S, limit: Duration) -> WriteTimeoutStream<S> {
-        WriteTimeoutStream { stream, rate: MinimumRate::new(limit), stall: None }
+    /// Wraps `stream`, whose peer may pause for `limit`, and must read `bytes_per_second` on average.
+    pub(super) fn new(stream: S, limit: Duration, bytes_per_second: u32) -> WriteTimeoutStream<S> {
+        WriteTimeoutStream { stream, rate: MinimumRate::new(limit, bytes_per_second), stall: None }
     }
 
     /// Returns `progress`, or an error if the peer has been too slow.
@@ -106,7 +106,7 @@ mod tests {
     #[tokio::test]
     async fn writes_fail_if_the_reader_pauses_but_not_if_it_is_slow() {
         let (near, mut far) = tokio::io::duplex(8);
-        let mut near = WriteTimeoutStream::new(near, Duration::from_millis(20));
+        let mut near = WriteTimeoutStream::new(near, Duration::from_millis(20), 4096);
         let reader = tokio::spawn(async move {
             let mut read = [0; 32];
             far.read_exact(&mut read).await.unwrap();
@@ -122,7 +122,7 @@ mod tests {
     async fn writes_fail_if_the_reader_stays_below_the_minimum_rate() {
         let (near, mut far) = tokio::io::duplex(1);
         let limit = Duration::from_millis(50);
-        let mut near = WriteTimeoutStream::new(near, limit);
+        let mut near = WriteTimeoutStream::new(near, limit, 4096);
         // Each byte arrives within the limit, but far too few per second.
         let reader = tokio::spawn(async move {
             while far.read_u8().await.is_ok() {

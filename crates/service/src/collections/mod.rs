@@ -39,6 +39,13 @@ impl Service {
         self.shared().backend.collection(&call, &collection.name).await
     }
 
+    /// Whether documents of the collection with this name or alias may also belong to another collection that has no name
+    /// or alias for which `may_read` returns true. Does not block.
+    pub fn shares_documents(&self, name: &str, may_read: impl Fn(&str) -> bool) -> Result<bool, Error> {
+        let collection = self.shared().resolve(Some(name))?;
+        Ok(self.shared().catalog().shares_documents(&collection, may_read))
+    }
+
     /// The schema of a collection, by name or alias. Does not block.
     pub fn schema(&self, name: &str) -> Result<Schema, Error> {
         Ok(self.shared().resolve(Some(name))?.schema.clone())

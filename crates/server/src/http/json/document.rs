@@ -17,7 +17,7 @@ use super::{
     value::{EXACT_MAX, RequestValue},
 };
 use crate::http::{Problem, error_code::ErrorCode};
-use service::{Document, Expected, FIELDS_MAX, FieldKind, Patch, Put, Schema, Value};
+use service::{Document, Expected, FIELDS_MAX, Field, FieldKind, Patch, Put, Schema, Value};
 
 /// A document in a request. A problem with one of its members is stored here rather than failing the body, so that it is
 /// reported for this document and does not affect others.
@@ -353,6 +353,13 @@ pub(crate) struct DocumentResponse<'a> {
     pub(crate) fields: DocumentFields<'a>,
 }
 
+/// Memory of a document, in bytes.
+pub(crate) fn memory(document: &Document) -> usize {
+    // A field is two allocations of their own.
+    let field = |field: &Field| 2 * size_of::<Field>() + field.name.len() + field.value.len();
+    size_of::<Document>() + document.key.len() + document.fields.iter().map(field).sum::<usize>()
+}
+
 /// Fields typed by the schema: NUMERIC as numbers, TAG as arrays, VECTOR and values that are not UTF-8 as base64, all
 /// others as strings.
 pub(crate) struct DocumentFields<'a> {
@@ -433,7 +440,7 @@ fn number(text: &str) -> Option<JsonNumber> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use service::{Field, FieldSchema};
+    use service::FieldSchema;
 
     fn read(json: &str) -> DocumentRequest {
         serde_json::from_str(json).unwrap_or_else(|error| panic!("{json}: {error}"))

@@ -5,7 +5,12 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize, Serializer, de::IgnoredAny};
 use utoipa::ToSchema;
 
-use super::{bounded_vec::BoundedVec, document::DocumentFields, object::ObjectOnly, value::RequestValue};
+use super::{
+    bounded_vec::BoundedVec,
+    document::{self, DocumentFields},
+    object::ObjectOnly,
+    value::RequestValue,
+};
 use crate::http::{Problem, bounds, error_code::ErrorCode};
 use service::{
     Document, Fusion, Hit, Leg, Paging, Schema, SearchRequest, SearchResponse, Timing, Value,
@@ -198,12 +203,7 @@ impl<'a> SearchResponseBody<'a, HitResponse<'a>> {
         schema: &'a Schema,
         vectors: bool,
     ) -> SearchResponseBody<'a, HitResponse<'a>> {
-        let hit = |hit: &'a Hit| HitResponse {
-            id: &hit.id,
-            score: hit.score,
-            distance: hit.distance,
-            fields: DocumentFields::new(&hit.document, schema, vectors),
-        };
+        let hit = |hit: &'a Hit| HitResponse::new(hit, schema, vectors);
         SearchResponseBody { collection: Some(&found.collection), ..SearchResponseBody::new(found, hit) }
     }
 }
@@ -219,6 +219,23 @@ pub(crate) struct HitResponse<'a> {
     distance: Option<f32>,
     #[schema(value_type = Object)]
     fields: DocumentFields<'a>,
+}
+
+impl<'a> HitResponse<'a> {
+    /// A hit with the vector fields of its document if `vectors`.
+    pub(crate) fn new(hit: &'a Hit, schema: &'a Schema, vectors: bool) -> HitResponse<'a> {
+        HitResponse {
+            id: &hit.id,
+            score: hit.score,
+            distance: hit.distance,
+            fields: DocumentFields::new(&hit.document, schema, vectors),
+        }
+    }
+}
+
+/// Memory of a hit, in bytes.
+pub(crate) fn memory(hit: &Hit) -> usize {
+    size_of::<Hit>() + hit.id.len() + document::memory(&hit.document)
 }
 
 /// A hit with title and content.
@@ -295,6 +312,7 @@ impl Serialize for Snippet<'_> {
 /// The result of one search, or of several if the request has `searches`.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
+#[expect(dead_code, reason = "only describes the response, which is a JsonStream")]
 pub(crate) enum CollectionSearchResponse<'a> {
     /// Of one search.
     One(SearchResponseBody<'a, HitResponse<'a>>),
@@ -314,6 +332,7 @@ pub(crate) struct MultiSearchResponse<'a> {
 #[serde(untagged)]
 pub(crate) enum MultiSearchResult<'a> {
     /// The result.
+    #[expect(dead_code, reason = "only describes the result, which is a JsonStream")]
     Found(SearchResponseBody<'a, HitResponse<'a>>),
     /// Why it failed.
     Error {

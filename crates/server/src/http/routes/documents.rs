@@ -17,9 +17,10 @@ use crate::http::{
     error_code::ErrorCode,
     json::{
         collections::CountResponse,
-        document::{DocumentFields, DocumentRequest, DocumentResponse},
+        document::{self, DocumentFields, DocumentRequest, DocumentResponse},
         write::{DeleteRequest, DeleteResponse, DocumentPageResponse, WriteResponse},
     },
+    json_stream::JsonStream,
     params::{self, NoParams, Params},
     path::{CollectionPath, DocumentPath, Path},
     precondition::{self, GetConditions, Precondition, PutConditions, UpdateConditions},
@@ -114,13 +115,18 @@ pub(super) async fn get(
     headers: HeaderMap,
 ) -> Result<Response<Body>, Problem> {
     let document = state.service.get(&request.cx, &collection, &id).await?;
-    let mut response = if precondition::is_unmodified(&headers, document.seq) {
+    let seq = document.seq;
+    let mut response = if precondition::is_unmodified(&headers, seq) {
         response::empty(StatusCode::NOT_MODIFIED)
     } else {
         let schema = state.service.schema(&collection)?;
-        response::json_sized(StatusCode::OK, &document_response(&id, &document, &schema, vectors), 1024)
+        let mut body = JsonStream::default();
+        body.elements(vec![document], document::memory, move |document, to| {
+            to.serialize(&document_response(&id, document, &schema, vectors));
+        });
+        body.into_response(&request)?
     };
-    response.headers_mut().insert(header::ETAG, precondition::etag(document.seq));
+    response.headers_mut().insert(header::ETAG, precondition::etag(seq));
     Ok(response)
 }
 
@@ -184,14 +190,16 @@ pub(super) async fn scroll(
     let (filter, after) = (filter.as_deref(), after.as_deref());
     let schema = state.service.schema(&collection)?;
     let page = state.service.scroll(&request.cx, &collection, filter, after, limit).await?;
-    let ids: Vec<String> =
-        page.documents.iter().map(|document| state.service.id_of(&schema, &document.key)).collect();
-    let pairs = ids.iter().zip(&page.documents);
-    let page = DocumentPageResponse {
-        documents: pairs.map(|(id, document)| document_response(id, document, &schema, vectors)).collect(),
-        next: page.next,
-    };
-    Ok(response::json_sized(StatusCode::OK, &page, 64 + page.documents.len() * 1024))
+    let service = state.service.clone();
+    let mut body = JsonStream::default();
+    let envelope = DocumentPageResponse { documents: Vec::new(), next: page.next };
+    body.object(&envelope, "documents", |body| {
+        body.elements(page.documents, document::memory, move |document, to| {
+            let id = service.id_of(&schema, &document.key);
+            to.serialize(&document_response(&id, document, &schema, vectors));
+        });
+    });
+    body.into_response(&request)
 }
 
 /// Counts the documents that match a filter.

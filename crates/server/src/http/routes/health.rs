@@ -80,6 +80,7 @@ pub(super) async fn metrics(
         return Err(Problem::new(ErrorCode::MetricsOff, detail));
     };
     gauge!(telemetry::READY).set(if state.service.readiness().ready { 1.0 } else { 0.0 });
+    gauge!(telemetry::RESPONSE_MEMORY_BYTES).set(state.settings.response_budget.reserved() as f64);
     match state.service.stats(&request.cx).await {
         Ok(stats) => {
             gauge!(telemetry::DOCUMENTS).set(stats.documents as f64);
@@ -104,7 +105,7 @@ pub(super) async fn metrics(
     responses((status = 200, body = Object, content_type = "application/json"))
 )]
 pub(super) async fn openapi(State(state): State<Arc<AppState>>) -> Response<Body> {
-    let mut response = Response::new(Body::from(state.openapi.clone()));
+    let mut response = response::shared(state.openapi.clone());
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }

@@ -9,24 +9,26 @@ use std::{
 use axum::{
     body::{Body, Bytes},
     extract::State,
-    http::{HeaderMap, HeaderValue, Response, StatusCode, header},
+    http::{HeaderMap, HeaderValue, Response, header},
 };
 use futures_util::stream;
 use tokio::sync::mpsc;
 
+use crate::access::Reservation;
 use crate::http::{
     AppState, Problem,
     body::{self, BodyReader, JSON_BYTES_MAX, MediaType},
+    charge::{self, Charged},
     error_code::ErrorCode,
     json::{
         document::{ArrayDocument, DocumentRequest, RejectedDocument},
         write::{DocumentArray, DocumentsRequest, WriteCounts, WriteResult, WriteResultsResponse},
     },
+    json_stream::JsonStream,
     ndjson::{Lines, channel_body, write_line},
     params::{NoParams, Params},
     path::{CollectionPath, Path},
     request_context::RequestContext,
-    response,
 };
 use service::{Error, ErrorKind, Expected, Put, PutResult, limits::DOCUMENTS_MAX};
 
@@ -42,6 +44,9 @@ const RESULTS_BYTES_MAX: usize = 64 << 20;
 
 /// Pause before a batch is retried because the service is overloaded.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
+
+/// Memory of the result for a document, about twice that of most.
+const RESULT_BYTES: usize = 512;
 
 const NDJSON: HeaderValue = HeaderValue::from_static("application/x-ndjson");
 
@@ -107,6 +112,23 @@ struct Ingest {
 type ParsedDocument = Result<Put, Box<RejectedDocument>>;
 
 impl Ingest {
+    /// Reserves memory for results of this many bytes.
+    fn reserve(&self, bytes: usize) -> Option<Reservation> {
+        self.request.response_budget.reserve(self.request.caller_id, bytes)
+    }
+
+    /// [`Ingest::reserve`], which waits up to `overload_retry_timeout` until other results are read.
+    async fn wait_for_reservation(&self, bytes: usize) -> Option<Reservation> {
+        let retry_until = Instant::now() + self.state.settings.overload_retry_timeout;
+        loop {
+            let reservation = self.reserve(bytes);
+            if reservation.is_some() || Instant::now() >= retry_until {
+                return reservation;
+            }
+            tokio::time::sleep(RETRY_PAUSE).await;
+        }
+    }
+
     /// Writes a batch and returns a result for each document, in order. With `retry`, documents are retried while the
     /// service is overloaded, up to `overload_retry_timeout`.
     async fn write(&self, batch: Vec<ParsedDocument>, retry: bool) -> Result<Vec<WriteResult>, Problem> {
@@ -227,7 +249,7 @@ async fn ingest_json(ingest: &Ingest, body: &[u8]) -> Result<Response<Body>, Pro
                 .pop()
                 .expect("one result for one document")
                 .into_result()?;
-            return Ok(results_response(vec![result]));
+            return results_response(ingest, vec![result]);
         }
         body::parse::<DocumentsRequest>(body)?.documents
     };
@@ -236,6 +258,8 @@ async fn ingest_json(ingest: &Ingest, body: &[u8]) -> Result<Response<Body>, Pro
             format!("{count} documents are more than {DOCUMENTS_MAX} in a JSON body: send them as NDJSON");
         Problem::new(ErrorCode::TooManyDocuments, detail)
     })?;
+    // Before anything is written, so that the results can be sent afterwards.
+    let reservation = ingest.reserve(documents.len() * RESULT_BYTES).ok_or_else(charge::budget_exhausted)?;
     let mut results: Vec<WriteResult> = Vec::with_capacity(documents.len());
     let mut documents = documents
         .into_iter()
@@ -247,7 +271,8 @@ async fn ingest_json(ingest: &Ingest, body: &[u8]) -> Result<Response<Body>, Pro
         let written = ingest.write(batch, !results.is_empty()).await;
         results.extend(written.map_err(|problem| interrupted(problem, counts(&results)))?);
     }
-    Ok(results_response(results))
+    drop(reservation);
+    results_response(ingest, results)
 }
 
 /// Writes NDJSON and responds with JSON.
@@ -279,7 +304,9 @@ async fn ingest_lines(ingest: &Ingest, mut lines: Lines) -> Result<Response<Body
             let problem = Problem::new(ErrorCode::ResultsSize, detail);
             return Err(interrupted(problem, counts));
         }
-        chunks.push(Bytes::from(chunk));
+        let reservation = ingest.reserve(chunk.len());
+        let reservation = reservation.ok_or_else(|| interrupted(charge::budget_exhausted(), counts))?;
+        chunks.push(charge::charged_bytes(chunk, Arc::new(reservation)));
     }
     let WriteCounts { created, updated, unchanged, errors } = counts;
     let end = format!(
@@ -291,6 +318,7 @@ async fn ingest_lines(ingest: &Ingest, mut lines: Lines) -> Result<Response<Body
     let mut response = Response::new(body);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    response.extensions_mut().insert(Charged);
     Ok(response)
 }
 
@@ -310,8 +338,18 @@ async fn stream_lines(ingest: Ingest, mut lines: Lines, results: mpsc::Sender<By
         if let Some(problem) = failure {
             write_line(&mut chunk, &WriteResult::rejected(None, problem));
         }
-        if !chunk.is_empty() && results.send(Bytes::from(chunk)).await.is_err() {
-            return;
+        if !chunk.is_empty() {
+            let Some(reservation) = ingest.wait_for_reservation(chunk.len()).await else {
+                let mut problem = Vec::new();
+                write_line(&mut problem, &WriteResult::rejected(None, charge::budget_exhausted()));
+                // The client may have gone.
+                let _ = results.send(Bytes::from(problem)).await;
+                return;
+            };
+            let chunk = charge::charged_bytes(chunk, Arc::new(reservation));
+            if results.send(chunk).await.is_err() {
+                return;
+            }
         }
         if ended || failed {
             return;
@@ -325,10 +363,13 @@ fn counts(results: &[WriteResult]) -> WriteCounts {
     counts
 }
 
-fn results_response(results: Vec<WriteResult>) -> Response<Body> {
-    let counts = counts(&results);
-    let bytes = 128 + results.len() * 96;
-    response::json_sized(StatusCode::OK, &WriteResultsResponse { results, counts }, bytes)
+fn results_response(ingest: &Ingest, results: Vec<WriteResult>) -> Result<Response<Body>, Problem> {
+    let envelope = WriteResultsResponse { counts: counts(&results), results: Vec::new() };
+    let mut body = JsonStream::default();
+    body.object(&envelope, "results", |body| {
+        body.elements(results, |_| RESULT_BYTES, |result, to| to.serialize(result));
+    });
+    body.into_response(&ingest.request)
 }
 
 /// Adds to the problem of an interrupted request how many documents were written before.

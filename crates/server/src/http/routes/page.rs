@@ -5,7 +5,7 @@ use axum::{
     http::{HeaderValue, Response, header},
 };
 
-use crate::ui;
+use crate::{http::response, ui};
 
 /// The page may load its own files and call its own server, nothing else.
 const POLICY: HeaderValue = HeaderValue::from_static(
@@ -49,7 +49,7 @@ pub(super) async fn icon() -> Response<Body> {
 
 fn file(path: &str) -> Response<Body> {
     let asset = ui::asset(path).expect("every route here has a file");
-    let mut response = Response::new(Body::from(asset.bytes));
+    let mut response = response::shared(asset.bytes.into());
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(asset.content_type));
     headers.insert(header::CONTENT_SECURITY_POLICY, POLICY);

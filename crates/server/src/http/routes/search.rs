@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use axum::{extract::State, http::StatusCode, response::Response};
+use axum::{extract::State, response::Response};
 use serde::{Deserialize, de::IgnoredAny};
 use service::{FieldKind, Paging, Schema, SearchRequest, SearchResponse, limits};
 
@@ -11,17 +11,15 @@ use crate::http::{
     body::Json,
     bounds,
     json::search::{
-        ArticleHit, CollectionSearchResponse, HitResponse, MultiSearchResponse, MultiSearchResult,
+        self, ArticleHit, CollectionSearchResponse, HitResponse, MultiSearchResponse, MultiSearchResult,
         SearchRequestBody, SearchResponseBody, SnippetHit, took_ms,
     },
+    json_stream::JsonStream,
     params::{self, Params},
     path::{CollectionPath, Path},
     request_context::{RequestContext, TimeoutParam},
     response,
 };
-
-/// Estimated bytes of a hit in JSON.
-const HIT_BYTES: usize = 1024;
 
 /// Parameters of `/search` and `/kb/search`.
 #[derive(Deserialize, utoipa::IntoParams)]
@@ -93,10 +91,13 @@ pub(super) async fn search(
     request: RequestContext,
     Params(params): Params<SearchParams>,
 ) -> Result<Response, Problem> {
-    let found = state.service.search(&request.cx, params.search()).await?;
-    let bytes = 512 + found.hits.len() * HIT_BYTES;
-    let body = SearchResponseBody::of_article(&params.q, &found, ArticleHit::new);
-    Ok(response::with_timing(response::json_sized(StatusCode::OK, &body, bytes), &found.timing))
+    let mut found = state.service.search(&request.cx, params.search()).await?;
+    let hits = std::mem::take(&mut found.hits);
+    let mut body = JsonStream::default();
+    body.object(&SearchResponseBody::of_article(&params.q, &found, ArticleHit::new), "results", |body| {
+        body.elements(hits, search::memory, |hit, to| to.serialize(&ArticleHit::new(hit)));
+    });
+    Ok(response::with_timing(body.into_response(&request)?, &found.timing))
 }
 
 /// Finds documents by the meaning of a text and returns the beginning of each.
@@ -110,10 +111,13 @@ pub(super) async fn kb_search(
     request: RequestContext,
     Params(params): Params<SearchParams>,
 ) -> Result<Response, Problem> {
-    let found = state.service.search(&request.cx, params.search()).await?;
-    let bytes = 512 + found.hits.len() * HIT_BYTES / 2;
-    let body = SearchResponseBody::of_article(&params.q, &found, SnippetHit::new);
-    Ok(response::with_timing(response::json_sized(StatusCode::OK, &body, bytes), &found.timing))
+    let mut found = state.service.search(&request.cx, params.search()).await?;
+    let hits = std::mem::take(&mut found.hits);
+    let mut body = JsonStream::default();
+    body.object(&SearchResponseBody::of_article(&params.q, &found, SnippetHit::new), "results", |body| {
+        body.elements(hits, search::memory, |hit, to| to.serialize(&SnippetHit::new(hit)));
+    });
+    Ok(response::with_timing(body.into_response(&request)?, &found.timing))
 }
 
 /// Searches a collection by text or by vector, or performs several searches at once.
@@ -135,9 +139,22 @@ pub(super) async fn search_collection(
     let schema = state.service.schema(&collection)?;
     let vectors = requests_vectors(&schema, &search);
     let found = state.service.search(&request.cx, search).await?;
-    let bytes = 512 + found.hits.len() * HIT_BYTES;
-    let body = CollectionSearchResponse::One(SearchResponseBody::of_collection(&found, &schema, vectors));
-    Ok(response::with_timing(response::json_sized(StatusCode::OK, &body, bytes), &found.timing))
+    let timing = found.timing;
+    let mut body = JsonStream::default();
+    append_found(&mut body, found, &Arc::new(schema), vectors);
+    Ok(response::with_timing(body.into_response(&request)?, &timing))
+}
+
+/// Appends the result of a search in a collection, with vector fields if `vectors`.
+fn append_found(body: &mut JsonStream, mut found: SearchResponse, schema: &Arc<Schema>, vectors: bool) {
+    let hits = std::mem::take(&mut found.hits);
+    let envelope = SearchResponseBody::of_collection(&found, schema, vectors);
+    body.object(&envelope, "results", |body| {
+        let schema = Arc::clone(schema);
+        body.elements(hits, search::memory, move |hit, to| {
+            to.serialize(&HitResponse::new(hit, &schema, vectors));
+        });
+    });
 }
 
 async fn search_many(
@@ -170,14 +187,21 @@ async fn search_many(
         })
         .collect();
     let took_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-    let answers = results.iter().map(|result| match result {
-        Ok((found, vectors)) => MultiSearchResult::Found(
-            SearchResponseBody::<HitResponse<'_>>::of_collection(found, &schema, *vectors),
-        ),
-        Err(problem) => MultiSearchResult::Error { error: Problem::clone(problem) },
+    let schema = Arc::new(schema);
+    let mut body = JsonStream::default();
+    let envelope = MultiSearchResponse { took_ms: took_ms(took_us), answers: Vec::new() };
+    body.object(&envelope, "answers", |body| {
+        for (number, result) in results.into_iter().enumerate() {
+            if number > 0 {
+                body.json(b",".to_vec());
+            }
+            match result {
+                Ok((found, vectors)) => append_found(body, found, &schema, vectors),
+                Err(error) => body.value(&MultiSearchResult::Error { error }),
+            }
+        }
     });
-    let body = MultiSearchResponse { took_ms: took_ms(took_us), answers: answers.collect() };
-    Ok(response::json(StatusCode::OK, &CollectionSearchResponse::Many(body)))
+    body.into_response(request)
 }
 
 /// Whether a search names a vector field among the fields to return.
