@@ -22,6 +22,12 @@ build:
 check: export NEARFIELD_REQUIRE_MODEL := 0
 check: export NEARFIELD_REQUIRE_REDIS := 0
 check: export NEARFIELD_REQUIRE_TOOLS :=
+# Half the size or less of the repeated tests that take longest. Each repetition is checked by itself, so fewer of them
+# assert as much about each; `make test` has the sizes at which rare faults show.
+check: export CHURN_DOCUMENTS := 10000
+check: export DAMAGES := 1000
+check: export FAULT_SEEDS := 100
+check: export CHAOS_KILLS := 4
 check: fmt clippy
 	if $(CARGO) nextest --version >/dev/null 2>&1; \
 	then $(CARGO) nextest run --workspace --locked; \

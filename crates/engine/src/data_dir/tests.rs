@@ -138,7 +138,7 @@ fn opens_the_directory_named_by_the_environment() {
 /// missing.
 fn synced_by_opening(path: &Path, home: &Path) -> Option<Vec<String>> {
     if !Command::new("strace").arg("-V").output().is_ok_and(|output| output.status.success()) {
-        assert!(env::var_os("NEARFIELD_REQUIRE_TOOLS").is_none(), "strace is missing");
+        assert!(env::var("NEARFIELD_REQUIRE_TOOLS").as_deref() != Ok("1"), "strace is missing");
         println!("SKIPPED: there is no strace here");
         return None;
     }

@@ -1,4 +1,6 @@
 //! Recall and memory after half of a collection was deleted and rewritten ten times.
+//!
+//! `CHURN_DOCUMENTS` sets its size: at least 10,000, the default is 20,000.
 
 use std::collections::BTreeMap;
 
@@ -6,8 +8,6 @@ use engine::{Expected, FieldKind, FieldSchema, Metric, Op, Quantization, Schema,
 
 use crate::{disks::SplitMix64, test_engine::*};
 
-/// Slots are allocated in chunks of 1,000, so a chunk is at most a tenth of this.
-const DOCUMENTS: u64 = 20_000;
 const QUERIES: u64 = 600;
 const GROUP: usize = 100;
 const ROUNDS: u64 = 10;
@@ -27,6 +27,14 @@ fn collection(quantization: Quantization) -> Schema {
     });
     let fields = vec![FieldSchema { name: "v".to_owned(), kind }];
     Schema { prefixes: vec![b"doc:".to_vec()], fields, ttl: None }
+}
+
+fn documents() -> u64 {
+    let documents = std::env::var("CHURN_DOCUMENTS")
+        .map_or(20_000, |text| text.parse().expect("CHURN_DOCUMENTS is a number"));
+    // Slots are allocated in chunks of 1,000, and memory may be a tenth above what is needed.
+    assert!(documents >= 10_000, "a chunk of slots would be more than a tenth of {documents} documents");
+    documents
 }
 
 /// A vector near one of a few cluster centres.
@@ -67,9 +75,10 @@ fn churn_keeps_recall_and_memory_with_quantization() {
 }
 
 fn check_recall_after_churn(quantization: Quantization) {
+    let documents = documents();
     let test = TestEngine::with(|options| options.tail_max = TAIL_MAX);
     test.engine().create_collection("docs", collection(quantization)).unwrap();
-    let mut live: BTreeMap<u64, u64> = (0..DOCUMENTS).map(|number| (number, number)).collect();
+    let mut live: BTreeMap<u64, u64> = (0..documents).map(|number| (number, number)).collect();
     write(&test, &live);
     let mut random = SplitMix64(43);
     for round in 1..=ROUNDS {
@@ -79,10 +88,10 @@ fn check_recall_after_churn(quantization: Quantization) {
                 |number: &u64| Op::Delete { key: format!("doc:{number}").into(), expected: Expected::Any };
             let deleted = test.engine().write(group.iter().map(delete).collect());
             assert!(deleted.iter().all(|deleted| deleted.as_ref().is_ok_and(|written| written.existed)));
-            let remaining = DOCUMENTS - group.len() as u64;
+            let remaining = documents - group.len() as u64;
             assert_eq!(test.engine().count("docs", None).unwrap(), remaining);
             let rewritten: BTreeMap<u64, u64> =
-                group.iter().map(|number| (*number, number + round * DOCUMENTS)).collect();
+                group.iter().map(|number| (*number, number + round * documents)).collect();
             write(&test, &rewritten);
             live.extend(rewritten);
         }
