@@ -47,6 +47,11 @@ pub enum CollectionError {
     /// No other version is being built.
     #[error("collection \"{name}\" is not being rebuilt: there is nothing to switch to")]
     NotRebuilding { name: String },
+    /// The version to switch to is incomplete: searches would not find some of its documents.
+    #[error(
+        "collection \"{name}\" cannot be switched yet: vectors of {missing} documents have not been computed for the rebuilt version"
+    )]
+    VectorsMissing { name: String, missing: u64 },
     /// The schema is invalid.
     #[error(transparent)]
     Schema(#[from] SchemaError),
@@ -136,6 +141,11 @@ impl Core {
         let Some(rebuilt) = versions.rebuilding else {
             return Err(CollectionError::NotRebuilding { name: name.to_owned() });
         };
+        // A write brings the vectors of its document, so no further ones can be missing later.
+        let missing = rebuilt.state().unembedded_count();
+        if missing > 0 {
+            return Err(CollectionError::VectorsMissing { name: name.to_owned(), missing });
+        }
         let old = versions.active.version;
         self.commit_ddl(|writer| {
             writer.set_name(name, &NameTarget::Collection(rebuilt.version))?;

@@ -233,7 +233,8 @@ impl Engine {
         self.collection(name)
     }
 
-    /// Makes the rebuilt version active and drops the old one.
+    /// Makes the rebuilt version active and drops the old one. Fails while computed vectors are missing from the
+    /// rebuilt version.
     pub fn switch_collection(&self, name: &str) -> Result<CollectionInfo, CollectionError> {
         self.core.switch_collection(name)?;
         self.collection(name)

@@ -55,6 +55,11 @@ impl Call {
         self.started.elapsed()
     }
 
+    /// Time from the beginning of the call to `end`.
+    pub(crate) fn elapsed_until(&self, end: Instant) -> Duration {
+        end.saturating_duration_since(self.started)
+    }
+
     /// When the caller stops waiting.
     pub(crate) fn deadline(&self) -> Instant {
         self.deadline

@@ -39,7 +39,9 @@ pub(crate) fn collection(error: CollectionError) -> Error {
         E::NotFound { .. } => (ErrorKind::NotFound, "collection-not-found"),
         E::Exists { .. } => (ErrorKind::Conflict, COLLECTION_EXISTS),
         E::IsAlias { .. } | E::NameTaken { .. } => (ErrorKind::Conflict, "name-taken"),
-        E::Rebuilding { .. } | E::NotRebuilding { .. } => (ErrorKind::Conflict, "collection-rebuilding"),
+        E::Rebuilding { .. } | E::NotRebuilding { .. } | E::VectorsMissing { .. } => {
+            (ErrorKind::Conflict, "collection-rebuilding")
+        }
         E::Name { .. } => (ErrorKind::Invalid, "name"),
         E::Schema(_) => (ErrorKind::Invalid, "schema"),
         E::ReadOnly { .. } => (ErrorKind::Unavailable, "read-only"),

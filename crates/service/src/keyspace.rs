@@ -4,10 +4,10 @@
 use engine::{CollectionVersion, Expected};
 
 use crate::{
-    Context, Document, Error, ErrorKind, Fields, KeyPage, Patch, Put, PutResult, Schema, Service,
+    Context, Document, Error, ErrorKind, Fields, KeyPage, Patch, PutResult, Schema, Service,
     backend::Op,
     catalog::CollectionHandle,
-    limits::{DOCUMENTS_MAX, PAGE_MAX},
+    read::check_page,
     sync::Arc,
     write::{Change, fields},
 };
@@ -24,39 +24,21 @@ impl Service {
     pub async fn put_key(&self, cx: &Context, key: &str, set: Fields) -> Result<PutResult, Error> {
         let patch = Patch {
             id: key.to_owned(),
-            set: set.clone(),
+            set,
             remove: Vec::new(),
             ttl: None,
             expected: Expected::Any,
         };
-        // Between the two another call may create or delete the document; then the other one applies.
-        loop {
-            match self.change_key(cx, Change::Patch(patch.clone())).await {
-                Err(error) if error.kind == ErrorKind::NotFound => {}
-                result => return result,
-            }
-            let put = Put { id: key.to_owned(), fields: set.clone(), ttl: None, expected: Expected::Absent };
-            match self.change_key(cx, Change::Put(put)).await {
-                Err(error) if error.kind == ErrorKind::Conflict && error.code == "conflict" => {}
-                result => return result,
-            }
-        }
+        self.change_key(cx, Change::Upsert(patch)).await
     }
 
     /// Deletes the documents under these keys, at most [`DOCUMENTS_MAX`], and returns how many there were.
     pub async fn delete_keys(&self, cx: &Context, keys: &[String]) -> Result<u64, Error> {
         let call = self.shared().begin(cx)?;
-        if keys.len() > DOCUMENTS_MAX {
-            let message = format!("{} keys in one call; at most {DOCUMENTS_MAX} are allowed", keys.len());
-            return Err(Error::invalid("too-many-documents", message));
-        }
+        fields::check_documents(keys.len())?;
         keys.iter().try_for_each(|key| fields::check_id(key))?;
         let delete = |key: &String| Op::Delete { key: key.as_bytes().to_vec(), expected: Expected::Any };
-        let mut deleted = 0;
-        for result in self.shared().backend.commit(&call, keys.iter().map(delete).collect()).await? {
-            deleted += u64::from(result.map_err(|failure| failure.into_error())?.existed);
-        }
-        Ok(deleted)
+        self.shared().delete(&call, keys.iter().map(delete).collect()).await
     }
 
     /// Sets the time to live of the document under a key; `None` removes it, so that the default of the collections
@@ -91,10 +73,7 @@ impl Service {
         limit: usize,
     ) -> Result<KeyPage, Error> {
         let call = self.shared().begin(cx)?;
-        if !(1..=PAGE_MAX).contains(&limit) {
-            let message = format!("limit is {limit}; it must be 1 to {PAGE_MAX}");
-            return Err(Error::invalid("limit", message).at("limit"));
-        }
+        check_page(limit)?;
         let after = after.map(str::to_owned);
         self.shared().backend.keys(&call, prefix.as_bytes().to_vec(), after, limit).await
     }

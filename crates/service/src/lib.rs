@@ -26,6 +26,7 @@ mod models;
 mod pool;
 mod read;
 mod search;
+mod search_request;
 mod shared;
 mod sync;
 mod timing;
@@ -49,7 +50,8 @@ pub use engine::{
 };
 pub use error::{Error, ErrorKind};
 pub use meter::Activity;
-pub use search::{Fusion, Hit, Leg, Paging, SearchRequest, SearchResponse, too_many_fields};
+pub use search::{Hit, SearchResponse};
+pub use search_request::{Fusion, Leg, Paging, SearchRequest, too_many_fields};
 pub use timing::Timing;
 
 use backend::Backend;

@@ -8,6 +8,7 @@ use crate::{
     call::Call,
     catalog::CollectionHandle,
     limits::PAGE_MAX,
+    shared::Shared,
     sync::Arc,
     write::fields,
     write::not_found,
@@ -44,12 +45,7 @@ impl Service {
             None
         };
         let key = existing.map_or_else(|| collection.key(id), |document| document.key.into());
-        let written = backend.commit(&call, vec![Op::Delete { key, expected }]).await?;
-        match written.into_iter().next() {
-            Some(Ok(written)) => Ok(written.existed),
-            Some(Err(failure)) => Err(failure.into_error()),
-            None => Err(Error::closing()),
-        }
+        Ok(self.shared().delete(&call, vec![Op::Delete { key, expected }]).await? > 0)
     }
 
     /// Deletes every document that matches the filter; returns their number.
@@ -118,11 +114,7 @@ impl Service {
     ) -> Result<Scrolled, Error> {
         let call = self.shared().begin(cx)?;
         let collection = self.shared().resolve(Some(collection))?;
-        if !(1..=PAGE_MAX).contains(&limit) {
-            return Err(
-                Error::invalid("limit", format!("limit is {limit}; it must be 1 to {PAGE_MAX}")).at("limit")
-            );
-        }
+        check_page(limit)?;
         let filter = filter.map(|text| collection.parse_filter(text)).transpose()?;
         let after = after.map(str::to_owned);
         self.shared().backend.scroll(&call, &collection, filter, after, limit).await
@@ -141,4 +133,23 @@ impl Service {
         let call = self.shared().begin(cx)?;
         self.shared().backend.stats(&call).await
     }
+}
+
+impl Shared {
+    /// Commits deletes and returns how many of the documents existed.
+    pub(crate) async fn delete(&self, call: &Call, deletes: Vec<Op>) -> Result<u64, Error> {
+        let mut existed = 0;
+        for result in self.backend.commit(call, deletes).await? {
+            existed += u64::from(result.map_err(WriteFailure::into_error)?.existed);
+        }
+        Ok(existed)
+    }
+}
+
+/// Checks the number of entries of a page.
+pub(crate) fn check_page(limit: usize) -> Result<(), Error> {
+    if (1..=PAGE_MAX).contains(&limit) {
+        return Ok(());
+    }
+    Err(Error::invalid("limit", format!("limit is {limit}; it must be 1 to {PAGE_MAX}")).at("limit"))
 }

@@ -9,14 +9,15 @@ use std::{
 /// The modules of `service`, from the bottom up. A module may import those on lines above its own.
 const MODULES: &[&[&str]] = &[
     &["context", "documents", "error", "key_locks", "limits", "pool", "sync", "timing"],
-    &["config", "error_mapping", "meter"],
+    &["config", "error_mapping", "meter", "search_request"],
     &["catalog", "workers"],
     &["models"],
     &["call"],
     &["backend"],
     &["shared"],
     &["collections", "search", "write"],
-    &["backup", "copy", "data_dir", "diagnostics", "keyspace", "read"],
+    &["backup", "copy", "data_dir", "diagnostics", "read"],
+    &["keyspace"],
     &["fuzzing"],
 ];
 

@@ -8,6 +8,7 @@ mod documents;
 mod embedding;
 mod expiry;
 mod filters;
+mod keyspace;
 mod nearest;
 mod other_clients;
 mod random;
@@ -67,6 +68,11 @@ on_every_store! {
         finds_the_nearest_matches_at_every_selectivity
         tags_are_case_sensitive_only_if_the_schema_says_so
         rejects_invalid_filters;
+    keyspace:
+        sets_fields_and_creates_a_missing_document
+        concurrent_sets_of_different_fields_are_all_kept
+        expires_and_deletes_documents_by_key
+        a_scan_returns_every_key_with_a_prefix;
     nearest:
         flat_search_is_exact
         hnsw_search_has_high_recall_and_is_exact_on_request

@@ -43,6 +43,7 @@ pub(crate) enum StoreKind {
 
 /// The HTTP routes of a service with an initially empty store.
 pub(crate) struct TestStore {
+    service: Service,
     router: Router,
     redis: Option<RedisStack>,
     _cluster: Option<RedisCluster>,
@@ -89,6 +90,7 @@ pub(crate) fn run(kind: StoreKind, case: impl AsyncFn(&TestStore)) {
     let settings = Settings::from_sources(&flags, None, environment).unwrap();
     let service = Service::open(settings.service()).unwrap();
     let store = TestStore {
+        service: service.clone(),
         router: http::router(service.clone(), HttpSettings::default()),
         redis,
         _cluster: cluster,
@@ -102,6 +104,10 @@ pub(crate) fn run(kind: StoreKind, case: impl AsyncFn(&TestStore)) {
 }
 
 impl TestStore {
+    pub(crate) fn service(&self) -> &Service {
+        &self.service
+    }
+
     /// The Redis server of the store.
     pub(crate) fn redis(&self) -> &RedisStack {
         self.redis.as_ref().expect("the store is not in Redis")

@@ -1,11 +1,13 @@
 //! What both backends take and return for a search.
 
+use std::time::Instant;
+
 use engine::{ByteBudget, Leg, Order, Page, QueryError, RESPONSE_BYTES_MAX, VectorLeg};
 use tokio::sync::oneshot;
 
 use super::{Embedded, Filter, MergedHits, Query, Redis, ShardQuery};
 use crate::{
-    Error,
+    Error, SearchRequest,
     call::Call,
     catalog::CollectionHandle,
     error_mapping,
@@ -29,6 +31,7 @@ pub(crate) enum SearchTarget {
 /// collection is switched to another version.
 #[derive(Debug)]
 pub(crate) struct SearchPlan {
+    pub(crate) request: Arc<SearchRequest>,
     pub(crate) collection: Arc<CollectionHandle>,
     /// The vector field.
     pub(crate) field: String,
@@ -36,13 +39,6 @@ pub(crate) struct SearchPlan {
     pub(crate) filter: Option<Filter>,
     /// Microseconds it took to parse the filter.
     pub(crate) parse_us: u64,
-    pub(crate) offset: usize,
-    pub(crate) k: usize,
-    pub(crate) min_score: Option<f32>,
-    pub(crate) ef_search: Option<usize>,
-    pub(crate) exact: bool,
-    pub(crate) fields: Option<Vec<String>>,
-    pub(crate) allow_partial: bool,
 }
 
 /// What a search came to.
@@ -55,6 +51,8 @@ pub(crate) struct SearchOutcome {
     /// Why shards of a cluster did not answer.
     pub(crate) unanswered: Vec<String>,
     pub(crate) timing: Timing,
+    /// When the hits were complete.
+    pub(crate) finished: Instant,
 }
 
 /// One outcome per plan; `None` where the collection was switched to another version, so that the plan is void.
@@ -62,19 +60,20 @@ pub(crate) type SearchOutcomes = Vec<Result<Option<SearchOutcome>, Error>>;
 
 impl SearchPlan {
     fn query<'p>(&'p self, vector: &'p [f32]) -> Query<'p> {
+        let SearchRequest { paging, min_score, ef_search, exact, fields, .. } = &*self.request;
         Query {
             collection: &self.collection.name,
             legs: vec![Leg::Vector(VectorLeg {
                 field: Some(&self.field),
                 vector,
-                ef_search: self.ef_search,
-                exact: self.exact,
+                ef_search: *ef_search,
+                exact: *exact,
             })],
             order: Order::Score,
-            page: Page { offset: self.offset, k: self.k },
+            page: Page { offset: paging.offset, k: paging.k },
             filter: self.filter.as_ref(),
-            min_score: self.min_score,
-            fields: self.fields.as_deref(),
+            min_score: *min_score,
+            fields: fields.as_deref(),
         }
     }
 }
@@ -147,7 +146,8 @@ impl Embedded {
         timing.filter_us = found.filter_us;
         timing.search_us = found.search_us;
         timing.fetch_us = found.fetch_us;
-        Ok(Some(SearchOutcome { hits: found.hits, truncated, unanswered: Vec::new(), timing }))
+        let (unanswered, finished) = (Vec::new(), Instant::now());
+        Ok(Some(SearchOutcome { hits: found.hits, truncated, unanswered, timing, finished }))
     }
 }
 
@@ -167,9 +167,10 @@ pub(super) async fn in_redis(
             (SearchTarget::Text { .. }, Some(Ok((vector, _)))) => &vector.values,
             (SearchTarget::Text { .. }, _) => continue,
         };
-        queries.push(ShardQuery { query: plan.query(vector), allow_partial: plan.allow_partial });
+        queries.push(ShardQuery { query: plan.query(vector), allow_partial: plan.request.allow_partial });
     }
     let mut found = call.within(redis.search(&queries, call.deadline())).await??.into_iter();
+    let finished = Instant::now();
     let budget = ByteBudget::new(RESPONSE_BYTES_MAX);
     let outcome = |vector: Option<Result<(Arc<TextVector>, Timing), Error>>| {
         let (truncated, mut timing) = match vector.transpose()? {
@@ -183,7 +184,7 @@ pub(super) async fn in_redis(
         timing.filter_us = found.filter_us;
         timing.search_us = found.search_us;
         timing.fetch_us = found.fetch_us;
-        Ok(Some(SearchOutcome { hits: found.hits, truncated, unanswered, timing }))
+        Ok(Some(SearchOutcome { hits: found.hits, truncated, unanswered, timing, finished }))
     };
     Ok(vectors.into_iter().map(outcome).collect())
 }

@@ -172,6 +172,9 @@ impl BackfillWorker {
     /// is one.
     fn complete(&self, info: &CollectionInfo) -> Result<(), Interruption> {
         let name = &info.name;
+        // Looked up first: the missing vectors of a version that begins later may not be listed below. It wakes this
+        // thread again.
+        let is_rebuilding = self.shared.backend.cached_collection(name)?.rebuilding.is_some();
         let mut after = None;
         loop {
             let page = self.shared.backend.unembedded_blocking(name, after.as_ref(), PAGE)?;
@@ -182,7 +185,7 @@ impl BackfillWorker {
                 break;
             }
         }
-        if self.shared.backend.cached_collection(name)?.rebuilding.is_some() {
+        if is_rebuilding {
             self.shared.switch(name)?;
             tracing::info!(collection = name, "switched to the rebuilt version");
         }

@@ -1,17 +1,14 @@
-//! Searching: request, plan, execution by the backend, response.
+//! Searching: plan, execution by the backend, response.
 
 mod plan;
-mod request;
 mod response;
 
 use crate::{
-    Context, Error, Service, call::Call, limits::SEARCHES_MAX, pool::Pool, shared::Shared, sync::Arc,
-    timing::us, workers,
+    Context, Error, SearchRequest, Service, call::Call, limits::SEARCHES_MAX, pool::Pool, shared::Shared,
+    sync::Arc, workers,
 };
 
 pub(crate) use plan::plan;
-pub use plan::too_many_fields;
-pub use request::{Fusion, Leg, Paging, SearchRequest};
 pub use response::{Hit, SearchResponse};
 
 /// How often a search is planned again because its collection was switched to another version meanwhile.
@@ -38,6 +35,7 @@ impl Service {
                 format!("{} searches in one call; at most {SEARCHES_MAX} are allowed", requests.len());
             return Err(Error::invalid("too-many-searches", message));
         }
+        let requests: Vec<Arc<SearchRequest>> = requests.into_iter().map(Arc::new).collect();
         let mut responses: Vec<Option<Result<SearchResponse, Error>>> = Vec::new();
         responses.resize_with(requests.len(), || None);
         let mut open: Vec<usize> = (0..requests.len()).collect();
@@ -52,8 +50,7 @@ impl Service {
             }
         }
         let response = |response: Option<Result<SearchResponse, Error>>| {
-            let mut response = response.unwrap_or_else(|| Err(switching()))?;
-            response.timing.total_us = us(call.elapsed());
+            let response = response.unwrap_or_else(|| Err(switching()))?;
             shared.meter.searched(&response.timing);
             Ok(response)
         };
@@ -77,7 +74,7 @@ impl Service {
 async fn execute(
     shared: &Shared,
     call: &Call,
-    requests: &[SearchRequest],
+    requests: &[Arc<SearchRequest>],
     positions: Vec<usize>,
     responses: &mut [Option<Result<SearchResponse, Error>>],
 ) -> Result<Vec<usize>, Error> {
@@ -97,7 +94,7 @@ async fn execute(
     let mut switched = Vec::new();
     for ((position, plan), outcome) in planned.into_iter().zip(&plans).zip(outcomes) {
         match outcome {
-            Ok(Some(outcome)) => responses[position] = Some(Ok(SearchResponse::new(plan, outcome))),
+            Ok(Some(outcome)) => responses[position] = Some(Ok(SearchResponse::new(plan, outcome, call))),
             Ok(None) => switched.push(position),
             Err(error) => responses[position] = Some(Err(error)),
         }

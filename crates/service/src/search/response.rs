@@ -4,7 +4,8 @@ use engine::Document;
 
 use crate::{
     backend::{SearchOutcome, SearchPlan},
-    timing::Timing,
+    call::Call,
+    timing::{Timing, us},
 };
 
 /// A document that was found.
@@ -38,9 +39,10 @@ pub struct SearchResponse {
 }
 
 impl SearchResponse {
-    /// The response to a search that was executed.
-    pub(super) fn new(plan: &SearchPlan, outcome: SearchOutcome) -> SearchResponse {
-        let SearchOutcome { hits, truncated, unanswered, mut timing } = outcome;
+    /// The response to a search that was executed for `call`.
+    pub(super) fn new(plan: &SearchPlan, outcome: SearchOutcome, call: &Call) -> SearchResponse {
+        let SearchOutcome { hits, truncated, unanswered, mut timing, finished } = outcome;
+        timing.total_us = us(call.elapsed_until(finished));
         timing.filter_us += plan.parse_us;
         let hit = |hit: engine::Hit| Hit {
             id: plan.collection.id(&hit.document.key),

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use engine::{FIELDS_MAX, check_vector, encode_vector};
 
-use crate::{Error, Field, FieldKind, Fields, Schema, Value, error_mapping, limits::ID_BYTES_MAX};
+use crate::{Error, Field, FieldKind, Fields, Schema, Value, error_mapping, limits::{DOCUMENTS_MAX, ID_BYTES_MAX}};
 
 /// Checks that `id` is a valid document id.
 pub(crate) fn check_id(id: &str) -> Result<(), Error> {
@@ -23,6 +23,15 @@ pub(crate) fn check_id(id: &str) -> Result<(), Error> {
         format!("id {shown:?} {reason}; an id must have 1 to {ID_BYTES_MAX} bytes and no control characters"),
     )
     .at("id"))
+}
+
+/// Checks the number of documents that a call writes or deletes.
+pub(crate) fn check_documents(given: usize) -> Result<(), Error> {
+    if given <= DOCUMENTS_MAX {
+        return Ok(());
+    }
+    let message = format!("the call has {given} documents; at most {DOCUMENTS_MAX} are allowed");
+    Err(Error::invalid("too-many-documents", message))
 }
 
 /// Checks the number of fields that a change names, before any of them is processed.

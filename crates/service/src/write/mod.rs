@@ -12,7 +12,6 @@ use crate::{
     call::Call,
     catalog::{CollectionHandle, vector_fields},
     error_mapping,
-    limits::DOCUMENTS_MAX,
     models::batches::{EmbeddingPlan, collect_vectors},
     pool::Pool,
     shared::Shared,
@@ -38,12 +37,7 @@ impl Service {
         puts: Vec<Put>,
     ) -> Result<Vec<Result<PutResult, Error>>, Error> {
         let call = self.shared().begin(cx)?;
-        if puts.len() > DOCUMENTS_MAX {
-            return Err(Error::invalid(
-                "too-many-documents",
-                format!("the call has {} documents; at most {DOCUMENTS_MAX} are allowed", puts.len()),
-            ));
-        }
+        fields::check_documents(puts.len())?;
         let collection = self.shared().resolve(Some(collection))?;
         self.write(&call, &collection, puts.into_iter().map(Change::Put).collect()).await
     }
@@ -89,13 +83,15 @@ pub(crate) enum Change {
     /// A put that requires the document to exist.
     Replace(Put),
     Patch(Patch),
+    /// A patch that creates the document if there is none.
+    Upsert(Patch),
 }
 
 impl Change {
     fn id(&self) -> &str {
         match self {
             Change::Put(put) | Change::Replace(put) => &put.id,
-            Change::Patch(patch) => &patch.id,
+            Change::Patch(patch) | Change::Upsert(patch) => &patch.id,
         }
     }
 
@@ -103,14 +99,14 @@ impl Change {
     fn field_count(&self) -> usize {
         match self {
             Change::Put(put) | Change::Replace(put) => put.fields.len(),
-            Change::Patch(patch) => patch.set.len() + patch.remove.len(),
+            Change::Patch(patch) | Change::Upsert(patch) => patch.set.len() + patch.remove.len(),
         }
     }
 
     fn expected(&self) -> Expected {
         match self {
             Change::Put(put) | Change::Replace(put) => put.expected,
-            Change::Patch(patch) => patch.expected,
+            Change::Patch(patch) | Change::Upsert(patch) => patch.expected,
         }
     }
 }
@@ -332,7 +328,10 @@ fn prepare(
         (Change::Put(put) | Change::Replace(put), _) => {
             (fields::encode(&collection.schema, &put.fields)?, expiry(shared, put.ttl)?)
         }
-        (Change::Patch(patch), Some(current)) => {
+        (Change::Upsert(patch), None) => {
+            (fields::encode(&collection.schema, &patch.set)?, expiry(shared, patch.ttl.flatten())?)
+        }
+        (Change::Patch(patch) | Change::Upsert(patch), Some(current)) => {
             let set = fields::encode(&collection.schema, &patch.set)?;
             let expires_at_ms = match patch.ttl {
                 None => current.expires_at_ms,
@@ -361,6 +360,7 @@ fn prepare(
     let depends_on_current = !matches!(change, Change::Put(_)) || !vectors.is_empty();
     let expected = match (change.expected(), &current) {
         (Expected::Any, Some(current)) if depends_on_current => Expected::Seq(current.seq),
+        (Expected::Any, None) if depends_on_current => Expected::Absent,
         (expected, _) => expected,
     };
     let op = Op::Put { key, fields: new_fields, expires_at_ms, vectors, expected };

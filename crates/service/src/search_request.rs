@@ -1,6 +1,9 @@
 //! A search as a caller states it.
 
-use crate::limits;
+use crate::{
+    Error,
+    limits::{self, EF_MAX, FIELDS_MAX, K_MAX, WINDOW_MAX},
+};
 
 /// What a search looks for. A new kind of search adds a variant here.
 #[derive(Clone, Debug, PartialEq)]
@@ -73,4 +76,37 @@ impl SearchRequest {
             ..SearchRequest::default()
         }
     }
+    /// Checks every limit that holds whatever collection is searched.
+    pub(crate) fn check_limits(&self) -> Result<(), Error> {
+        let paging = self.paging;
+        if !(1..=K_MAX).contains(&paging.k) {
+            return Err(Error::invalid("k", format!("k is {}; it must be 1 to {K_MAX}", paging.k)).at("k"));
+        }
+        if paging.offset.saturating_add(paging.k) > WINDOW_MAX {
+            let message = format!(
+                "offset {} plus k {} is more than {WINDOW_MAX}, the deepest a search can page",
+                paging.offset, paging.k
+            );
+            return Err(Error::invalid("offset", message).at("offset"));
+        }
+        if let Some(ef) = self.ef_search.filter(|ef| !(1..=EF_MAX).contains(ef)) {
+            let message = format!("ef_search is {ef}; it must be 1 to {EF_MAX}");
+            return Err(Error::invalid("ef-search", message).at("ef_search"));
+        }
+        if let Some(score) = self.min_score.filter(|score| !score.is_finite()) {
+            let message = format!("min_score is {score}; it must be finite");
+            return Err(Error::invalid("min-score", message).at("min_score"));
+        }
+        match &self.fields {
+            Some(fields) if fields.len() > FIELDS_MAX => Err(too_many_fields(fields.len())),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The error for a search that names too many fields to return.
+pub fn too_many_fields(given: usize) -> Error {
+    let message =
+        format!("{given} fields to return; at most {FIELDS_MAX} are allowed, as many as a document can have");
+    Error::invalid("too-many-fields", message).at("fields")
 }
