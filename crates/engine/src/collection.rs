@@ -12,6 +12,7 @@ use store::{CollectionVersion, DocId, Seq};
 use crate::{
     attributes::AttributeIndex,
     binary::printable,
+    clock::EngineClock,
     filter::Filter,
     ordinals::Ordinals,
     passages::{PassageKey, Passages},
@@ -351,11 +352,13 @@ impl Collection {
         state.ordinals.release(doc);
     }
 
-    /// Hides documents that expired by `now_ms`. The store keeps them until they are purged.
-    pub(crate) fn hide_expired(&self, now_ms: u64) {
-        while self.next_expiry_ms.load(Ordering::Acquire) <= now_ms {
+    /// Hides documents that have expired. The store keeps them until they are purged.
+    pub(crate) fn hide_expired(&self, time: &EngineClock) {
+        while self.next_expiry_ms.load(Ordering::Acquire) <= time.now_ms() {
             let mut state = self.state.write();
-            let due = state.ordinals.expired(now_ms, CHANGES_PER_LOCK);
+            // Read under the lock: if the clock was set back, a document that was written since then may expire before
+            // a time that was read earlier.
+            let due = state.ordinals.expired(time.now_ms(), CHANGES_PER_LOCK);
             if due.is_empty() {
                 break;
             }

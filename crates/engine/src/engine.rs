@@ -258,16 +258,15 @@ impl Engine {
     /// All collections, ordered by name.
     pub fn collections(&self) -> Vec<CollectionInfo> {
         let registry = self.core.registry();
-        let now_ms = self.core.time.now_ms();
         let named = registry.named.iter();
-        named.map(|(name, versions)| info(&registry, name, versions, now_ms)).collect()
+        named.map(|(name, versions)| info(&registry, name, versions, &self.core.time)).collect()
     }
 
     /// The collection with this name or alias.
     pub fn collection(&self, name: &str) -> Result<CollectionInfo, CollectionError> {
         let registry = self.core.registry();
         match registry.resolve(name) {
-            Some((name, versions)) => Ok(info(&registry, name, versions, self.core.time.now_ms())),
+            Some((name, versions)) => Ok(info(&registry, name, versions, &self.core.time)),
             None => {
                 Err(CollectionError::NotFound { name: name.to_owned(), known: registry.collection_names() })
             }
@@ -507,11 +506,10 @@ impl Core {
         versions: &Versions,
         limit: usize,
     ) -> Result<Vec<(Document, Vec<TextToEmbed>)>, StoreError> {
-        let now_ms = self.time.now_ms();
         let reader = self.store.read()?;
         let mut found: Vec<(Document, Vec<TextToEmbed>)> = Vec::new();
         for collection in versions.all() {
-            collection.hide_expired(now_ms);
+            collection.hide_expired(&self.time);
             for (doc, fields) in collection.documents_missing_vectors(limit) {
                 let Some(document) = reader.document(doc)? else { continue };
                 let mut texts = collection.projector.texts(collection.version, &document.fields);

@@ -4,6 +4,7 @@ use store::{CollectionVersion, Seq};
 
 use crate::{
     Durability,
+    clock::EngineClock,
     registry::{Registry, Versions},
     schema::Schema,
 };
@@ -58,9 +59,9 @@ pub struct Stats {
 }
 
 /// State of the collection called `name`.
-pub(crate) fn info(registry: &Registry, name: &str, versions: &Versions, now_ms: u64) -> CollectionInfo {
+pub(crate) fn info(registry: &Registry, name: &str, versions: &Versions, time: &EngineClock) -> CollectionInfo {
     let collection = &versions.active;
-    collection.hide_expired(now_ms);
+    collection.hide_expired(time);
     let stats: Vec<index::Stats> = collection.indexes.iter().map(index::Index::stats).collect();
     let memory_bytes = collection.memory_bytes() as u64;
     let unembedded = versions.all().map(|collection| collection.state().unembedded_count()).sum();

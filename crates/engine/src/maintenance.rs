@@ -57,12 +57,14 @@ impl Core {
     pub(crate) fn purge_expired(&self) -> Result<u64, StoreError> {
         let (mut purged, mut skipped) = (0, CorruptExpiries::default());
         while !self.is_closing() && self.read_only_reason.get().is_none() {
-            let now_ms = self.time.now_ms();
-            if !self.time.is_frozen() && self.due_documents(now_ms, &mut skipped)?.is_empty() {
+            if !self.time.is_frozen() && self.due_documents(self.time.now_ms(), &mut skipped)?.is_empty() {
                 break;
             }
-            // While this holds the lock, no expiry changes between this check and the transaction.
+            // While this holds the lock, no expiry changes between this check and the transaction, and time does not
+            // follow a clock that was set back: a document that was written after that may expire before a time that was
+            // read earlier.
             let _commit_lock = self.commit_lock.lock();
+            let now_ms = self.time.now_ms();
             let due = self.due_documents(now_ms, &mut skipped)?;
             if due.is_empty() {
                 // Nothing that expired is left, so time may follow a clock that was set back.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use store::DocId;
 
 use crate::{
+    clock::EngineClock,
     byte_budget::document_bytes,
     collection::{Collection, Selection},
     core::Core,
@@ -36,7 +37,7 @@ impl Core {
         check_limit("limit", 1..=WINDOW_MAX, limit)?;
         let (_, collection) = self.active(collection)?;
         let now_ms = self.time.now_ms();
-        let selection = check_and_select(&collection, filter, now_ms)?;
+        let selection = check_and_select(&collection, filter, &self.time)?;
         let fetcher =
             DocumentFetcher { core: self, collection: &collection, seen: selection.seen, filter, now_ms };
         // Documents deleted between the steps only make the page shorter.
@@ -67,7 +68,7 @@ impl Core {
 
     pub(crate) fn count(&self, collection: &str, filter: Option<&Filter>) -> Result<u64, QueryError> {
         let (_, collection) = self.active(collection)?;
-        let selection = check_and_select(&collection, filter, self.time.now_ms())?;
+        let selection = check_and_select(&collection, filter, &self.time)?;
         Ok(match selection.ordinals {
             Some(ordinals) => ordinals.len(),
             None => collection.state().ordinals.live().len(),
@@ -78,9 +79,9 @@ impl Core {
 fn check_and_select(
     collection: &Collection,
     filter: Option<&Filter>,
-    now_ms: u64,
+    time: &EngineClock,
 ) -> Result<Selection, QueryError> {
     filter.map_or(Ok(()), |filter| filter.check(&collection.schema))?;
-    collection.hide_expired(now_ms);
+    collection.hide_expired(time);
     Ok(collection.select(filter))
 }

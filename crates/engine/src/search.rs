@@ -62,7 +62,7 @@ impl Core {
         let metric = collection.projector.vectors[slot].schema.metric;
         let now_ms = self.time.now_ms();
         let start = Instant::now();
-        collection.hide_expired(now_ms);
+        collection.hide_expired(&self.time);
         let selection = collection.select_vectors(query.filter, slot);
         result.filter_us += micros(start);
 

@@ -20,6 +20,7 @@ use crate::{
 };
 
 mod changes;
+mod clock_jumps;
 mod snapshots;
 
 /// A disk in memory that can fail from a certain call on, and remembers what was synced.
@@ -115,7 +116,16 @@ fn directory(dir: &TempDir) -> DirectoryStorage {
 }
 
 fn open_with(dir: &TempDir, disk: Disk, durability: Durability, snapshots: Arc<dyn FileStorage>) -> Engine {
-    let options = Options {
+    open_with_options(disk, snapshots, Options { durability, ..options(dir) })
+}
+
+fn open_with_options(disk: Disk, snapshots: Arc<dyn FileStorage>, options: Options) -> Engine {
+    let store = Store::open_with_backend(disk, options.store_options()).unwrap();
+    Engine::start(store, snapshots, None, &options, &Progress::default()).unwrap()
+}
+
+fn options(dir: &TempDir) -> Options {
+    Options {
         data_dir: dir.path().to_owned(),
         cpu: Cpu::detect(),
         clock: Arc::new(SystemClock),
@@ -123,14 +133,12 @@ fn open_with(dir: &TempDir, disk: Disk, durability: Durability, snapshots: Arc<d
         disk_reserve_bytes: 0,
         memory_max_bytes: 0,
         verify_bytes_max: 0,
-        durability,
+        durability: Durability::Always,
         tail_max: 100,
         index_threads: 1,
         lower_priority: || {},
         on_read_only: |_| {},
-    };
-    let store = Store::open_with_backend(disk, options.store_options()).unwrap();
-    Engine::start(store, snapshots, None, &options, &Progress::default()).unwrap()
+    }
 }
 
 fn schema() -> Schema {
