@@ -56,7 +56,7 @@ impl CollectionHandle {
 
     /// The possible keys of a document id, starting with the key of a new document.
     pub(crate) fn keys(&self, id: &str) -> impl Iterator<Item = Vec<u8>> {
-        self.schema.prefixes.iter().map(move |prefix| [prefix.as_slice(), id.as_bytes()].concat())
+        outermost_prefixes(&self.schema).map(move |prefix| [prefix, id.as_bytes()].concat())
     }
 
     /// The key a new document is written under.
@@ -99,10 +99,18 @@ fn list(names: &[String]) -> String {
     }
 }
 
-/// `key` without the first of the schema's prefixes that it starts with.
+/// `key` without the outermost prefix of the schema that it starts with.
 pub(crate) fn id_of(schema: &Schema, key: &[u8]) -> String {
-    let id = schema.prefixes.iter().find_map(|prefix| key.strip_prefix(prefix.as_slice())).unwrap_or(key);
+    let id = outermost_prefixes(schema).find_map(|prefix| key.strip_prefix(prefix)).unwrap_or(key);
     String::from_utf8_lossy(id).into_owned()
+}
+
+/// The prefixes that no other prefix of the schema includes. The others add no document to the collection, and an id
+/// that could follow either would name two.
+fn outermost_prefixes(schema: &Schema) -> impl Iterator<Item = &[u8]> {
+    let prefixes = || schema.prefixes.iter().map(Vec::as_slice);
+    let is_outermost = move |prefix: &&[u8]| !prefixes().any(|other| other != *prefix && prefix.starts_with(other));
+    prefixes().filter(is_outermost)
 }
 
 /// Whether a key may have a prefix of both schemas.
@@ -160,6 +168,16 @@ impl Catalog {
         self.names.iter().map(|name| &self.by_name[name])
     }
 
+    /// The collections, other than `name`, that can share documents with one of this schema.
+    pub(crate) fn overlapping<'c>(
+        &'c self,
+        name: &'c str,
+        schema: &'c Schema,
+    ) -> impl Iterator<Item = &'c CollectionHandle> {
+        let others = self.collections().filter(move |other| other.name != name);
+        others.map(|other| &**other).filter(move |other| has_common_keys(schema, &other.schema))
+    }
+
     /// Whether documents of `collection` may also belong to another collection that has no name or alias for which
     /// `may_read` returns true.
     pub(crate) fn shares_documents(
@@ -170,11 +188,7 @@ impl Catalog {
         let is_readable = |other: &CollectionHandle| {
             self.by_name.iter().any(|(name, handle)| handle.name == other.name && may_read(name))
         };
-        self.collections().any(|other| {
-            other.name != collection.name
-                && has_common_keys(&other.schema, &collection.schema)
-                && !is_readable(other)
-        })
+        self.overlapping(&collection.name, &collection.schema).any(|other| !is_readable(other))
     }
 
     /// Whether a collection has this name. Aliases do not count.

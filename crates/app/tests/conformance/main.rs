@@ -90,6 +90,8 @@ on_every_store! {
         aliases_refer_to_collections
         rejects_invalid_names_and_reports_unknown_ones
         collections_can_share_prefixes_and_have_several
+        only_explicit_prefixes_may_overlap
+        an_id_names_one_document_where_prefixes_are_nested
         rejects_invalid_schemas;
     scrolls:
         a_scroll_returns_every_document_once

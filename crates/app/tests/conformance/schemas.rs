@@ -168,6 +168,48 @@ pub(crate) async fn collections_can_share_prefixes_and_have_several(store: &Test
     assert_eq!(hits(&late).into_iter().map(|hit| hit.id).collect::<Vec<_>>(), ["1", "3"]);
 }
 
+pub(crate) async fn only_explicit_prefixes_may_overlap(store: &TestStore) {
+    let fields = json!([flat(2, "l2")]);
+    store.create_named("kb", json!({"fields": fields})).await;
+    store.put(&path("kb", "documents/1"), &json!({"place": [1, 0]})).await.expect(201);
+    let rejected = store.put(&collection("kb:private"), &json!({"fields": fields})).await;
+    let rejected = rejected.expect_error(409, "prefix-overlap");
+    assert!(rejected["detail"].as_str().unwrap().contains("\"kb\""), "{rejected}");
+    store.get(&collection("kb:private")).await.expect_error(404, "collection-not-found");
+    // Neither contains the other's documents.
+    let apart = store.put(&collection("kb2"), &json!({"fields": fields})).await.expect(201);
+    assert_eq!(apart.get("overlaps"), None);
+    let explicit = json!({"fields": fields, "prefixes": ["kb:private:"]});
+    let explicit = store.put(&collection("kb:private"), &explicit).await.expect(201);
+    assert_eq!(explicit["overlaps"], json!(["kb"]));
+    assert_eq!(store.get(&collection("kb")).await.expect(200)["overlaps"], json!(["kb:private"]));
+    // A collection that exists is not rejected for what was created after it.
+    store.put(&collection("kb"), &json!({"fields": fields})).await.expect(200);
+    let outer = json!({"fields": fields, "prefixes": ["inner:deep:"]});
+    store.put(&collection("other"), &outer).await.expect(201);
+    store.put(&collection("inner"), &json!({"fields": fields})).await.expect_error(409, "prefix-overlap");
+}
+
+pub(crate) async fn an_id_names_one_document_where_prefixes_are_nested(store: &TestStore) {
+    for (number, prefixes) in [["a:", "a:q:"], ["b:q:", "b:"]].into_iter().enumerate() {
+        let name = format!("nested{number}");
+        store.create_named(&name, json!({"fields": [flat(2, "l2")], "prefixes": prefixes})).await;
+        for id in ["q:x", "x"] {
+            let document = path(&name, &format!("documents/{}", encoded(id)));
+            store.put(&document, &json!({"place": [1, id.len()]})).await.expect(201);
+        }
+        for id in ["q:x", "x"] {
+            let document = path(&name, &format!("documents/{}", encoded(id)));
+            let found = store.get(&document).await.expect(200);
+            assert_eq!((&found["id"], &found["fields"]["place"]), (&json!(id), &json!([1.0, id.len() as f64])));
+        }
+        let hits = store.post(&path(&name, "search"), &json!({"vector": [1, 0]})).await.expect(200);
+        assert_eq!(found(&hits).into_iter().map(|hit| hit.id).collect::<Vec<_>>(), ["x", "q:x"]);
+        store.delete(&path(&name, "documents/x")).await.expect(204);
+        store.get(&path(&name, &format!("documents/{}", encoded("q:x")))).await.expect(200);
+    }
+}
+
 pub(crate) async fn rejects_invalid_schemas(store: &TestStore) {
     let vector = |option: &str, value: Value| {
         let mut field = flat(2, "l2");

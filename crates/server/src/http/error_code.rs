@@ -69,6 +69,7 @@ error_codes! {
     CollectionAmbiguous = "collection-ambiguous", [400], "the request names no collection, and there are several";
     CollectionExists = "collection-exists", [409], "the collection exists with another schema";
     CollectionSwitching = "collection-switching", [503], "the collection was switched to another version repeatedly during the search";
+    PrefixOverlap = "prefix-overlap", [409], "the default prefix of a new collection overlaps with the prefixes of another one";
     CollectionRebuilding = "collection-rebuilding", [409], "the collection is being rebuilt; or it is not, where a rebuild was expected";
     SchemaConflict = "schema-conflict", [409], "in Redis, two collections over the same keys disagree on a vector field";
     Name = "name", [422], "the name is not valid for a collection or alias";

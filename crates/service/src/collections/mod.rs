@@ -7,7 +7,7 @@ mod staleness;
 pub use article::{MODEL, article_schema};
 
 use crate::{
-    Algorithm, CollectionInfo, Context, DropMode, Error, FieldKind, Quantization, Schema, Service,
+    Algorithm, CollectionInfo, Context, DropMode, Error, ErrorKind, FieldKind, Quantization, Schema, Service,
     VectorSchema, VectorType,
     backend::Fingerprints,
     catalog::vector_fields,
@@ -68,6 +68,15 @@ impl Service {
         })
     }
 
+    /// Names of the other collections that can share documents with this one, because a key can start with prefixes of
+    /// both. Takes a name or an alias. Does not block.
+    pub fn overlapping(&self, name: &str) -> Result<Vec<String>, Error> {
+        let catalog = self.shared().catalog();
+        let collection = self.shared().resolve(Some(name))?;
+        let others = catalog.overlapping(&collection.name, &collection.schema);
+        Ok(others.map(|other| other.name.clone()).collect())
+    }
+
     /// The dimension of a model's vectors. Loads the model if needed.
     pub async fn model_dim(&self, cx: &Context, model: &str) -> Result<usize, Error> {
         let call = self.shared().begin(cx)?;
@@ -76,7 +85,8 @@ impl Service {
         call.administer(move || Ok(models.get(&model)?.dim())).await
     }
 
-    /// Creates a collection; returns `true` if it was created, `false` if an identical one exists.
+    /// Creates a collection; returns `true` if it was created, `false` if an identical one exists. Without prefixes it
+    /// has the default one, its name and a colon, which must not overlap with those of another collection.
     /// With `rebuild`, an existing collection with another schema is rebuilt in the background and
     /// switched to the new version when that is complete. The collection's models are loaded first;
     /// a missing model fails with `Unavailable`.
@@ -84,15 +94,35 @@ impl Service {
         &self,
         cx: &Context,
         name: &str,
-        schema: Schema,
+        mut schema: Schema,
         rebuild: bool,
     ) -> Result<(CollectionInfo, bool), Error> {
         let call = self.shared().begin(cx)?;
-        // Serialized, so that only one of two identical calls reports that it created the collection.
+        // Serialized, so that only one of two identical calls reports that it created the collection, and no two
+        // collections with overlapping default prefixes are created at the same time.
         let _guard = call.within(self.inner.put_collection_lock.lock()).await?;
+        if schema.prefixes.is_empty() {
+            schema.prefixes = vec![format!("{name}:").into_bytes()];
+            self.check_default_prefix(name, &schema)?;
+        }
         let (models, to_check) = (self.shared().models.clone(), schema.clone());
         let fingerprints = call.administer(move || check_models(&models, &to_check)).await?;
         self.shared().backend.put_collection(&call, name, schema, rebuild, fingerprints).await
+    }
+
+    /// Rejects a new collection whose default prefix overlaps with a prefix of another one.
+    fn check_default_prefix(&self, name: &str, schema: &Schema) -> Result<(), Error> {
+        let catalog = self.shared().catalog();
+        let is_new = !catalog.has(name);
+        let Some(other) = catalog.overlapping(name, schema).next().filter(|_| is_new) else { return Ok(()) };
+        let quoted = |prefix: &Vec<u8>| format!("{:?}", String::from_utf8_lossy(prefix));
+        let prefixes: Vec<String> = other.schema.prefixes.iter().map(quoted).collect();
+        let message = format!(
+            "the default prefix \"{name}:\" overlaps with collection {:?}, whose documents start with {}: the two would share documents; choose another name, or state \"prefixes\"",
+            other.name,
+            prefixes.join(" or ")
+        );
+        Err(Error::new(ErrorKind::Conflict, "prefix-overlap", message).at("prefixes"))
     }
 
     /// Drops a collection. Does not accept an alias.

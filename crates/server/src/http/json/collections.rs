@@ -31,6 +31,10 @@ pub(crate) struct CollectionResponse {
     memory_bytes: u64,
     /// Whether a newer version of the schema is being built.
     rebuilding: bool,
+    /// Other collections that can share documents with this one, because their prefixes overlap; left out if there are
+    /// none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    overlaps: Vec<String>,
     /// Documents on each primary of a Redis Cluster, as of the last check; left out otherwise.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     shards: BTreeMap<String, u64>,
@@ -39,6 +43,8 @@ pub(crate) struct CollectionResponse {
 impl CollectionResponse {
     pub(crate) fn new(info: CollectionInfo, service: &Service) -> CollectionResponse {
         CollectionResponse {
+            // Fails only if the collection has just been dropped.
+            overlaps: service.overlapping(&info.name).unwrap_or_default(),
             shards: service.shards(&info.name).into_iter().collect(),
             schema: SchemaBody::from(&info.schema),
             name: info.name,

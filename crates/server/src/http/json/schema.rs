@@ -17,7 +17,7 @@ use service::{
 #[serde(deny_unknown_fields)]
 pub(crate) struct SchemaBody {
     /// A document belongs to the collection if its key starts with one of these. If left out, the collection's name and
-    /// a colon.
+    /// a colon, which must not overlap with the prefixes of another collection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     prefixes: Option<Vec<Binary>>,
     /// Time to live in seconds of documents that are written without one.
@@ -145,11 +145,10 @@ impl SchemaBody {
         })
     }
 
-    /// The schema of the collection `name`. `default_quantization` returns the quantization of a field, by name, that
+    /// The schema. `default_quantization` returns the quantization of a field, by name, that
     /// leaves it out.
     pub(crate) fn into_schema(
         self,
-        name: &str,
         default_quantization: impl Fn(&str, &VectorSchema) -> Quantization,
     ) -> Result<Schema, Problem> {
         let ttl = match self.ttl_s {
@@ -163,7 +162,12 @@ impl SchemaBody {
             },
         };
         let prefixes = match self.prefixes {
-            None => vec![format!("{name}:").into_bytes()],
+            // The service adds the default.
+            None => Vec::new(),
+            Some(prefixes) if prefixes.is_empty() => {
+                let detail = "\"prefixes\" is empty; list at least one, or leave it out for the default";
+                return Err(Problem::new(ErrorCode::Schema, detail).at("prefixes"));
+            }
             Some(prefixes) => prefixes.into_iter().map(|Binary(prefix)| prefix).collect(),
         };
         let bodies = self.fields.unwrap_or_else(|| {
@@ -365,18 +369,19 @@ mod tests {
     fn read(json: &str) -> Result<Schema, String> {
         let body: SchemaBody = serde_json::from_str(json).map_err(|error| error.to_string())?;
         let default_quantization = |_: &str, _: &VectorSchema| Quantization::Int8;
-        body.into_schema("kb", default_quantization)
+        body.into_schema(default_quantization)
             .map_err(|problem| serde_json::to_string(&problem).expect("a problem is JSON"))
     }
 
     #[test]
     fn an_empty_schema_is_the_default_schema() {
         let schema = read("{}").unwrap();
-        assert_eq!(schema.prefixes, [b"kb:"]);
+        // The service adds the default, which it checks.
+        assert!(schema.prefixes.is_empty());
         assert_eq!(
             serde_json::to_value(SchemaBody::from(&schema)).unwrap(),
             serde_json::json!({
-                "prefixes": ["kb:"],
+                "prefixes": [],
                 "fields": [
                     {"name": "title", "kind": "text"},
                     {"name": "content", "kind": "text"},
@@ -392,7 +397,7 @@ mod tests {
     fn schemas_survive_a_round_trip() {
         for json in [
             r#"{"prefixes":["a:",{"base64":"/w=="}],"ttl_s":1.5,"fields":[{"name":"t","kind":"tag","separator":";","case_sensitive":true}]}"#,
-            r#"{"prefixes":[],"fields":[{"name":"v","kind":"vector","algorithm":"flat","type":"BFLOAT16","quantization":"none","dim":3,"metric":"l2"},{"name":"n","kind":"numeric"}]}"#,
+            r#"{"prefixes":["b:"],"fields":[{"name":"v","kind":"vector","algorithm":"flat","type":"BFLOAT16","quantization":"none","dim":3,"metric":"l2"},{"name":"n","kind":"numeric"}]}"#,
             r#"{"prefixes":["a:"],"fields":[{"name":"v","kind":"vector","algorithm":"hnsw","type":"INT8","quantization":"int4","dim":3,"metric":"ip","m":2,"ef_construction":3,"ef_search":4}]}"#,
         ] {
             let schema = read(json).unwrap();
@@ -421,6 +426,7 @@ mod tests {
             (r#"{"ttl_s":-1}"#, "ttl_s must be"),
             (r#"{"ttl_s":0}"#, "ttl_s must be"),
             (r#"{"prefixes":[1]}"#, "base64"),
+            (r#"{"prefixes":[]}"#, "is empty"),
         ] {
             let message = read(json).expect_err(json);
             assert!(message.contains(words), "{json}: {message}");

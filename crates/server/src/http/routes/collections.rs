@@ -101,7 +101,7 @@ pub(super) async fn put(
     }
     let default_quantization =
         |field: &str, vector: &VectorSchema| state.service.default_quantization(&name, field, vector);
-    let schema = body.into_schema(&name, default_quantization)?;
+    let schema = body.into_schema(default_quantization)?;
     let (info, is_new) = state.service.put_collection(&request.cx, &name, schema, rebuild).await?;
     let status = match (is_new, info.rebuilding) {
         (true, _) => StatusCode::CREATED,
