@@ -59,7 +59,12 @@ pub struct Stats {
 }
 
 /// State of the collection called `name`.
-pub(crate) fn info(registry: &Registry, name: &str, versions: &Versions, time: &EngineClock) -> CollectionInfo {
+pub(crate) fn info(
+    registry: &Registry,
+    name: &str,
+    versions: &Versions,
+    time: &EngineClock,
+) -> CollectionInfo {
     let collection = &versions.active;
     collection.hide_expired(time);
     let stats: Vec<index::Stats> = collection.indexes.iter().map(index::Index::stats).collect();

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use store::DocId;
 
 use crate::{
-    clock::EngineClock,
     byte_budget::document_bytes,
+    clock::EngineClock,
     collection::{Collection, Selection},
     core::Core,
     filter::Filter,

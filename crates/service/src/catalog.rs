@@ -109,7 +109,8 @@ pub(crate) fn id_of(schema: &Schema, key: &[u8]) -> String {
 /// that could follow either would name two.
 fn outermost_prefixes(schema: &Schema) -> impl Iterator<Item = &[u8]> {
     let prefixes = || schema.prefixes.iter().map(Vec::as_slice);
-    let is_outermost = move |prefix: &&[u8]| !prefixes().any(|other| other != *prefix && prefix.starts_with(other));
+    let is_outermost =
+        move |prefix: &&[u8]| !prefixes().any(|other| other != *prefix && prefix.starts_with(other));
     prefixes().filter(is_outermost)
 }
 

@@ -22,13 +22,7 @@ impl Service {
 
     /// Sets fields of the document under a key, and creates it if there is none; the other fields and the expiry stay.
     pub async fn put_key(&self, cx: &Context, key: &str, set: Fields) -> Result<PutResult, Error> {
-        let patch = Patch {
-            id: key.to_owned(),
-            set,
-            remove: Vec::new(),
-            ttl: None,
-            expected: Expected::Any,
-        };
+        let patch = Patch { id: key.to_owned(), set, remove: Vec::new(), ttl: None, expected: Expected::Any };
         self.change_key(cx, Change::Upsert(patch)).await
     }
 

@@ -67,8 +67,7 @@ pub(crate) async fn expires_and_deletes_documents_by_key(store: &TestStore) {
 
 pub(crate) async fn a_scan_returns_every_key_with_a_prefix(store: &TestStore) {
     let service = store.service();
-    let expected: BTreeSet<Vec<u8>> =
-        (0..250).map(|number| format!("scan:{number}").into_bytes()).collect();
+    let expected: BTreeSet<Vec<u8>> = (0..250).map(|number| format!("scan:{number}").into_bytes()).collect();
     for key in &expected {
         let key = std::str::from_utf8(key).unwrap();
         service.put_key(&cx(), key, fields(&[("n", "1")])).await.unwrap();

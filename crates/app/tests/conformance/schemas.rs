@@ -201,7 +201,10 @@ pub(crate) async fn an_id_names_one_document_where_prefixes_are_nested(store: &T
         for id in ["q:x", "x"] {
             let document = path(&name, &format!("documents/{}", encoded(id)));
             let found = store.get(&document).await.expect(200);
-            assert_eq!((&found["id"], &found["fields"]["place"]), (&json!(id), &json!([1.0, id.len() as f64])));
+            assert_eq!(
+                (&found["id"], &found["fields"]["place"]),
+                (&json!(id), &json!([1.0, id.len() as f64]))
+            );
         }
         let hits = store.post(&path(&name, "search"), &json!({"vector": [1, 0]})).await.expect(200);
         assert_eq!(found(&hits).into_iter().map(|hit| hit.id).collect::<Vec<_>>(), ["x", "q:x"]);

@@ -4,7 +4,10 @@ use std::collections::HashSet;
 
 use engine::{FIELDS_MAX, check_vector, encode_vector};
 
-use crate::{Error, Field, FieldKind, Fields, Schema, Value, error_mapping, limits::{DOCUMENTS_MAX, ID_BYTES_MAX}};
+use crate::{
+    Error, Field, FieldKind, Fields, Schema, Value, error_mapping,
+    limits::{DOCUMENTS_MAX, ID_BYTES_MAX},
+};
 
 /// Checks that `id` is a valid document id.
 pub(crate) fn check_id(id: &str) -> Result<(), Error> {

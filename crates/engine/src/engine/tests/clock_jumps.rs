@@ -1,4 +1,4 @@
-//! Operations that are interrupted by a clock being set back, right after they read the time.
+//! Operations that are interrupted by a clock being set back while they read the time.
 
 use std::thread::{self, ThreadId};
 
@@ -9,11 +9,18 @@ const AFTER_MS: u64 = 900;
 /// Between the two.
 const EXPIRES_MS: u64 = 950;
 
-/// A clock that is set back while a thread reads it, and does something else before that read returns.
+/// A clock that runs something during one of the reads of a thread.
 #[derive(Default)]
 struct InterruptedClock {
     ms: AtomicU64,
-    interruption: Mutex<Option<(ThreadId, Box<dyn FnOnce() + Send>)>>,
+    interruption: Mutex<Option<Interruption>>,
+}
+
+struct Interruption {
+    thread: ThreadId,
+    /// Reads of the thread before the one that is interrupted.
+    reads_before: u32,
+    run: Box<dyn FnOnce() + Send>,
 }
 
 impl std::fmt::Debug for InterruptedClock {
@@ -25,13 +32,14 @@ impl std::fmt::Debug for InterruptedClock {
 impl Clock for InterruptedClock {
     fn now_ms(&self) -> u64 {
         let read = self.ms.load(Ordering::SeqCst);
-        let interruption = {
-            let mut interruption = self.interruption.lock();
-            let is_here = interruption.as_ref().is_some_and(|(thread, _)| *thread == thread::current().id());
-            if is_here { interruption.take() } else { None }
-        };
-        if let Some((_, run)) = interruption {
-            run();
+        let due = self.interruption.lock().take_if(|interruption| {
+            let is_here = interruption.thread == thread::current().id();
+            let is_due = is_here && interruption.reads_before == 0;
+            interruption.reads_before = interruption.reads_before.saturating_sub(u32::from(is_here));
+            is_due
+        });
+        if let Some(interruption) = due {
+            (interruption.run)();
         }
         read
     }
@@ -40,6 +48,13 @@ impl Clock for InterruptedClock {
 /// The clock is set back during `operation`; when time has followed it, a document is written that expires before the
 /// time that `operation` has read. It is not lost.
 fn check(operation: impl Fn(&Engine)) {
+    // Later reads of the time are made under locks, which the interruption takes too.
+    for reads_before in [0, 1] {
+        check_interrupted_after(reads_before, &operation);
+    }
+}
+
+fn check_interrupted_after(reads_before: u32, operation: impl Fn(&Engine)) {
     let dir = tempfile::tempdir().unwrap();
     let clock = Arc::new(InterruptedClock { ms: BEFORE_MS.into(), ..InterruptedClock::default() });
     let options = Options { clock: clock.clone(), ..options(&dir) };
@@ -55,11 +70,10 @@ fn check(operation: impl Fn(&Engine)) {
         let expiring = Op::Put { key, fields, vectors, expected, expires_at_ms: Some(EXPIRES_MS) };
         interrupted.write(vec![expiring]).remove(0).unwrap();
     };
-    *clock.interruption.lock() = Some((thread::current().id(), Box::new(run)));
-    // So that the read of the clock that is interrupted is compared with an earlier time.
-    clock.ms.store(BEFORE_MS + 1, Ordering::SeqCst);
+    let thread = thread::current().id();
+    *clock.interruption.lock() = Some(Interruption { thread, reads_before, run: Box::new(run) });
     operation(&engine);
-    assert!(clock.interruption.lock().is_none(), "the operation read the time");
+    assert!(clock.interruption.lock().is_none(), "the operation reads the time");
     assert!(engine.get(b"doc:1").unwrap().is_some());
     assert_eq!(engine.search(&query(&[1.0], true)).unwrap().hits.len(), 1);
 }
