@@ -202,7 +202,7 @@ async fn a_search_planned_for_a_replaced_version_is_planned_again() {
     let service = service(dir.path()).await;
     let shared = service.shared();
     let request = SearchRequest::text("apple", 1);
-    let plan = search::plan(&Arc::new(request), shared.resolve(None).unwrap()).unwrap();
+    let plan = search::plan(&Arc::new(request.clone()), shared.resolve(None).unwrap()).unwrap();
     let mut other = schema();
     embedding(&mut other).model = "other".to_owned();
     service.put_collection(&cx(), "articles", other, true).await.unwrap();
