@@ -325,7 +325,7 @@ fn a_rebuilt_version_reuses_vectors_of_unchanged_embeddings() {
     assert_eq!(info.unembedded, 20);
     let early = test.engine().switch_collection("docs");
     assert!(matches!(early, Err(CollectionError::VectorsMissing { missing: 20, .. })), "{early:?}");
-    assert_eq!(test.keys(&query("docs", &of_text("t7"), 1)), ["doc:7"]);
+    assert_eq!(test.keys(&query("docs", &vector_of_text("t7"), 1)), ["doc:7"]);
     assert_eq!(embed_missing(test.engine(), "docs"), 20);
     // Writes contain vectors for both versions while both exist.
     let texts = test.engine().texts_to_embed(b"doc:x", &fields(&[("title", b"x")]));
