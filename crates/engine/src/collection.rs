@@ -160,16 +160,6 @@ impl Collection {
         self.snapshot_seq.store(seq, Ordering::Relaxed);
     }
 
-    /// Records that the snapshot was removed.
-    pub(crate) fn clear_snapshot_seq(&self) {
-        self.snapshot_seq.store(NO_SNAPSHOT, Ordering::Relaxed);
-    }
-
-    /// Whether any document has several vectors in one field.
-    pub(crate) fn has_passages(&self) -> bool {
-        !self.state.read().passages.is_empty()
-    }
-
     /// From now on, published documents take precedence over those that [`Collection::backfill`] loads.
     pub(crate) fn begin_backfill(&self) {
         self.state.write().backfill = Some(Backfill::default());
@@ -367,6 +357,12 @@ impl Collection {
             }
             self.update_next_expiry(&state);
         }
+    }
+
+    /// Whether a document has a vector in a field.
+    pub(crate) fn has_vector(&self, slot: usize, doc: DocId) -> bool {
+        let state = self.state.read();
+        state.ordinals.ordinal(doc).is_some_and(|ordinal| self.indexes[slot].contains(ordinal))
     }
 
     /// The documents that match `filter`, which has been checked against the schema.

@@ -212,7 +212,7 @@ impl Core {
     }
 
     /// Makes the engine read-only and records the reason. The first reason is kept.
-    fn enter_read_only(&self, reason: String) -> String {
+    pub(crate) fn enter_read_only(&self, reason: String) -> String {
         let first_reason = self.read_only_reason.get_or_init(|| {
             (self.on_read_only)(&reason);
             reason
@@ -232,6 +232,10 @@ impl Core {
             return failed(ops, refused, |_| WriteError::Full { reason: reason.clone() });
         }
         self.latch_failure(&error);
+        if let StoreError::Displaced { .. } = error {
+            let reason = error.to_string();
+            return failed(ops, refused, |_| WriteError::ReadOnly { reason: reason.clone() });
+        }
         let source = Arc::new(error);
         failed(ops, refused, |op| WriteError::Store { key: printable(op.key()), source: source.clone() })
     }

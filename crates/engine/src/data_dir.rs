@@ -1,5 +1,7 @@
 //! Maintenance of a data directory that no engine has open: check, restore, repair.
 
+#[cfg(unix)]
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Read},
@@ -7,11 +9,13 @@ use std::{
 };
 
 use index::Cpu;
-use store::{Backup, BackupError, CollectionVersion, IntegrityReport, Options, Store, StoreError};
+use store::{Backup, BackupError, CollectionVersion, IntegrityReport, Options, Reader, Store, StoreError};
 
 use crate::{
-    OpenError,
-    file_storage::{DirectoryStorage, FileStorage as _, sync_directory},
+    OpenError, comparison,
+    file_storage::{DirectoryStorage, FileStorage as _, create_directory, create_file, sync_directory},
+    load::{self, SnapshotSource},
+    progress::Progress,
     schema::Schema,
     snapshot::Snapshots,
 };
@@ -28,7 +32,8 @@ const OPTIONS: Options = Options { cache_bytes: 64 << 20, verify_bytes_max: 0 };
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
-    _lock: File,
+    /// `None` if the directory is not writable and has no lock file.
+    _lock: Option<File>,
 }
 
 /// The result of [`DataDir::check`].
@@ -81,11 +86,27 @@ impl DataDir {
     pub fn lock(path: &Path) -> Result<DataDir, OpenError> {
         let failed = |source| OpenError::Io { path: path.to_owned(), source };
         create_dir_durably(path).map_err(failed)?;
-        let lock = acquire_lock(path.join(LOCK_FILE))?;
+        let lock = acquire_lock(path)?;
         match fs::remove_file(path.join(UNFINISHED_FILE)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
             _ => {}
         }
+        Ok(DataDir { path: path.to_owned(), _lock: Some(lock) })
+    }
+
+    /// Locks an existing directory for [`DataDir::check`], which changes nothing in it. Unlike [`DataDir::lock`], this
+    /// works for a directory that is not writable. If that has no lock file either, the caller makes sure that no
+    /// process with more rights uses it.
+    pub fn lock_unchanged(path: &Path) -> Result<DataDir, OpenError> {
+        let lock_path = path.join(LOCK_FILE);
+        let lock = match acquire_lock(path) {
+            Ok(lock) => Some(lock),
+            Err(OpenError::NotWritable { .. }) => match File::open(&lock_path) {
+                Ok(file) => Some(lock_file(file, lock_path)?),
+                Err(_) => None,
+            },
+            Err(error) => return Err(error),
+        };
         Ok(DataDir { path: path.to_owned(), _lock: lock })
     }
 
@@ -99,18 +120,23 @@ impl DataDir {
         DirectoryStorage::open(path.clone()).map_err(|source| OpenError::Io { path, source })
     }
 
-    /// Reads and verifies everything: the store's pages and rows, their consistency, and every snapshot.
-    pub fn check(&self, cpu: Cpu) -> Result<CheckReport, OpenError> {
-        let mut store = self.open_existing()?;
+    /// Reads and verifies everything: the store's pages and rows, their consistency, and every snapshot, which is
+    /// compared with the documents. `now_ms` is the time in Unix milliseconds: a snapshot need not contain documents that
+    /// have expired.
+    pub fn check(&self, cpu: Cpu, now_ms: u64) -> Result<CheckReport, OpenError> {
+        let mut store = Store::open_unchanged(&self.store_file(), OPTIONS)?;
         let mut report = store.check();
-        let storage = std::sync::Arc::new(self.snapshots()?);
+        let storage = std::sync::Arc::new(DirectoryStorage::existing(self.path.join(SNAPSHOT_DIRECTORY)));
         let failed = |source| OpenError::Io { path: self.path.join(SNAPSHOT_DIRECTORY), source };
         let mut names = storage.names().map_err(failed)?;
+        names.retain(|name| !Snapshots::is_unfinished(name));
         names.sort();
-        let snapshots = Snapshots::open(storage, store.id()).map_err(failed)?;
-        // The report already lists schemas that cannot be read.
-        let schemas = store.read().and_then(|reader| reader.schemas()).unwrap_or_default();
+        let snapshots = Snapshots::unchanged(storage, store.id());
+        let reader = store.read().ok();
+        let schemas = reader.as_ref().and_then(|reader| reader.schemas().ok()).unwrap_or_default();
         report.damage.extend(invalid_schemas(&schemas).map(|reason| StoreError::Damaged { reason }));
+        // A snapshot cannot be compared with what is damaged.
+        let reader = reader.filter(|_| report.is_clean());
         let snapshot_damage = |name: &str| -> Option<String> {
             let found = schemas.iter().find(|(version, _)| Snapshots::file_name(*version) == name);
             let Some((version, schema)) = found else {
@@ -120,7 +146,11 @@ impl DataDir {
                 Ok(schema) => std::sync::Arc::new(schema),
                 Err(reason) => return Some(format!("its collection's schema is damaged: {reason}")),
             };
-            snapshots.read(*version, &schema, cpu).err().map(|error| error.to_string())
+            let source = SnapshotSource { version: *version, schema, snapshots: &snapshots, cpu, now_ms };
+            match &reader {
+                Some(reader) => compare_snapshot(&source, reader),
+                None => snapshots.read(*version, &source.schema, cpu).err().map(|error| error.to_string()),
+            }
         };
         let snapshots = names.into_iter().map(|name| {
             let damage = snapshot_damage(&name);
@@ -171,6 +201,45 @@ impl DataDir {
         drop(store);
         let kept = self.install(Some("damaged"))?;
         Ok((report, kept.expect("a store that was read exists")))
+    }
+
+    /// Converts a store of the older format `from` to the current one, after making a copy of its file. On failure, or
+    /// if the process is killed, the store is either unchanged or completely converted. Returns the converted store and
+    /// where the copy is.
+    pub(crate) fn upgrade(
+        &self,
+        store: Store,
+        from: u32,
+        options: Options,
+        progress: &Progress,
+    ) -> Result<(Store, PathBuf), OpenError> {
+        // Closed, so that the file is complete without recovery.
+        drop(store);
+        let path = self.store_file();
+        let failed = |source| OpenError::Upgrade { path: path.clone(), from, source };
+        let copy = self.path.join(format!("{STORE_FILE}.format-{from}"));
+        self.copy_store(&copy, from, progress).inspect_err(|_| self.discard_unfinished()).map_err(failed)?;
+        progress.start(format!("converting the store from format {from}"));
+        let store = Store::open(&path, options)?;
+        store.upgrade().map_err(|error| failed(io::Error::other(error)))?;
+        Ok((store, copy))
+    }
+
+    /// Durably copies the store file, replacing what an interrupted attempt left.
+    fn copy_store(&self, copy: &Path, from: u32, progress: &Progress) -> io::Result<()> {
+        const CHUNK_BYTES: u64 = 16 << 20;
+        let unfinished = self.path.join(UNFINISHED_FILE);
+        let mut source = File::open(self.store_file())?;
+        let len = source.metadata()?.len();
+        progress
+            .start(format!("copying the store of format {from}, {} MiB, before converting it", len >> 20));
+        let mut target = create_file(&unfinished)?;
+        while io::copy(&mut (&mut source).take(CHUNK_BYTES), &mut target)? > 0 {
+            progress.advance((CHUNK_BYTES >> 20) as usize);
+        }
+        target.sync_all()?;
+        fs::rename(&unfinished, copy)?;
+        sync_directory(&self.path)
     }
 
     /// Opens the store only if it exists: opening a missing one would create it.
@@ -236,7 +305,7 @@ fn create_dir_durably(path: &Path) -> io::Result<()> {
     };
     let is_missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
     let missing: Vec<&Path> = path.ancestors().take_while(is_missing).collect();
-    fs::create_dir_all(path)?;
+    create_directory(path)?;
     if missing.is_empty() {
         // The process that created it may have been killed before its sync. The parent may not permit a sync by this
         // user.
@@ -244,6 +313,20 @@ fn create_dir_durably(path: &Path) -> io::Result<()> {
         return Ok(());
     }
     missing.into_iter().try_for_each(|created| sync_directory(&parent_of(created)))
+}
+
+/// What is wrong with a snapshot, if anything.
+fn compare_snapshot(source: &SnapshotSource<'_>, reader: &Reader) -> Option<String> {
+    let progress = Progress::default();
+    let compared = load::from_snapshot(source, reader, &progress).and_then(|loaded| match loaded {
+        Ok(Some(collection)) => {
+            let difference = comparison::difference(&collection, reader, source.now_ms, &progress)?;
+            Ok(difference.map(|difference| format!("it does not match the store: {difference}")))
+        }
+        Ok(None) => Ok(None),
+        Err(reason) => Ok(Some(reason)),
+    });
+    compared.unwrap_or_else(|error| Some(format!("it cannot be compared with the store: {error}")))
 }
 
 /// Describes each invalid schema.
@@ -255,12 +338,26 @@ fn invalid_schemas(schemas: &[(CollectionVersion, Vec<u8>)]) -> impl Iterator<It
 }
 
 /// Locks the data directory for as long as the file is open.
-fn acquire_lock(path: PathBuf) -> Result<File, OpenError> {
-    let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-    let file = match opened {
-        Ok(file) => file,
-        Err(source) => return Err(OpenError::Io { path, source }),
-    };
+fn acquire_lock(directory: &Path) -> Result<File, OpenError> {
+    let path = directory.join(LOCK_FILE);
+    let mut open = OpenOptions::new();
+    open.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    open.mode(0o600);
+    match open.open(&path) {
+        Ok(file) => lock_file(file, path),
+        Err(source) if is_write_protected(&source) => {
+            Err(OpenError::NotWritable { path: directory.to_owned(), source })
+        }
+        Err(source) => Err(OpenError::Io { path, source }),
+    }
+}
+
+fn is_write_protected(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
+}
+
+fn lock_file(file: File, path: PathBuf) -> Result<File, OpenError> {
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(OpenError::Locked { path }),

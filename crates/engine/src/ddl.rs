@@ -293,6 +293,7 @@ impl Core {
             StoreError::Io { .. }
                 | StoreError::ReadOnly { .. }
                 | StoreError::DiskFailedEarlier
+                | StoreError::Displaced { .. }
                 | StoreError::Damaged { .. }
         ) {
             self.latch_failure(error);

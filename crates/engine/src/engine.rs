@@ -82,6 +82,12 @@ pub enum OpenError {
     /// The directory or the lock cannot be created.
     #[error("cannot use {}: {source}", path.display())]
     Io { path: PathBuf, source: io::Error },
+    /// The directory is not writable.
+    #[error(
+        "cannot write to {}: {source}; only `nearfield check` works without permission to create and change files there",
+        path.display()
+    )]
+    NotWritable { path: PathBuf, source: io::Error },
     /// The store is missing or empty, although there are snapshots of it.
     #[error(
         "{} is missing or empty, but snapshots next to it show that there was a store: restore it from a backup, or \
@@ -95,6 +101,13 @@ pub enum OpenError {
     /// The store cannot be read.
     #[error("cannot read the store in {}: {source}; `nearfield check` lists the damage, `nearfield repair` or `nearfield restore` fixes it", path.display())]
     Read { path: PathBuf, source: StoreError },
+    /// The store cannot be converted to the current format.
+    #[error(
+        "the store {} has format {from} and cannot be converted to the current one: {source}; it is unchanged. \
+         Converting needs free disk space of the size of the file",
+        path.display()
+    )]
+    Upgrade { path: PathBuf, from: u32, source: io::Error },
     /// A stored schema is damaged.
     #[error("the schema of collection {}, version {} in {} is damaged: {reason}", collection.id, collection.version, path.display())]
     Schema { path: PathBuf, collection: CollectionVersion, reason: String },
@@ -132,8 +145,20 @@ impl Engine {
         progress.start("opening the store".to_owned());
         let directory = DataDir::lock(&options.data_dir)?;
         let snapshots = directory.snapshots()?;
-        let store = Store::open(&directory.store_file(), options.store_options())?;
-        Engine::start(store, Arc::new(snapshots), Some(directory), &options, progress)
+        let mut store = Store::open(&directory.store_file(), options.store_options())?;
+        let mut warnings = Vec::new();
+        if let Some(from) = store.outdated_format() {
+            let (upgraded, copy) = directory.upgrade(store, from, options.store_options(), progress)?;
+            store = upgraded;
+            warnings.push(format!(
+                "the store was converted from format {from}, which earlier versions of Nearfield need, to the current \
+                 one; a copy in the old format was kept as {}: remove it once you have verified that all is well",
+                copy.display()
+            ));
+        }
+        let engine = Engine::start(store, Arc::new(snapshots), Some(directory), &options, progress)?;
+        warnings.into_iter().for_each(|warning| engine.core.warn(warning));
+        Ok(engine)
     }
 
     /// Like [`Engine::open`], with custom storage for the store and the snapshots. `data_dir` serves only as a name.
@@ -143,6 +168,7 @@ impl Engine {
         options: Options,
     ) -> Result<Engine, OpenError> {
         let store = Store::open_with_backend(store, options.store_options())?;
+        store.upgrade().map_err(|source| OpenError::Read { path: options.data_dir.clone(), source })?;
         Engine::start(store, snapshots, None, &options, &Progress::default())
     }
 
@@ -351,21 +377,30 @@ impl Engine {
 
     /// Computed vectors of the document under `key` in a collection, with their field names. For export.
     pub fn vectors(&self, collection: &str, key: &[u8]) -> Result<Vec<(String, ComputedVector)>, QueryError> {
-        let (_, collection) = self.core.active(collection)?;
+        let (name, collection) = self.core.active(collection)?;
         let reader = self.core.store.read()?;
         let now_ms = self.core.time.now_ms();
         let mut vectors = Vec::new();
         let existing = reader.get(key)?.filter(|(_, document)| !is_expired(document, now_ms));
-        let Some((doc, _)) = existing else { return Ok(vectors) };
-        for field in &collection.projector.vectors {
-            for (passage, stored) in reader.document_vectors(collection.version, field.position, doc)? {
+        let Some((doc, document)) = existing else { return Ok(vectors) };
+        let corrupt = |reason| StoreError::Corrupt { table: "vectors", key: printable(key), reason };
+        for (slot, field) in collection.projector.vectors.iter().enumerate() {
+            let mut stored = reader.document_vectors(collection.version, field.position, doc)?;
+            let is_computed = field.schema.embed.is_some() && document.field(field.name.as_bytes()).is_none();
+            if stored.is_empty() && is_computed && collection.has_vector(slot, doc) {
+                // The collection may have received it only after `reader` began.
+                let later = self.core.store.read()?;
+                stored = later.document_vectors(collection.version, field.position, doc)?;
+                let is_unchanged = later.document(doc)?.is_some_and(|later| later.seq == document.seq)
+                    && self.version(&name) == Some(collection.version);
+                if stored.is_empty() && is_unchanged {
+                    return Err(corrupt("the computed vector of a document is missing").into());
+                }
+            }
+            for (passage, stored) in stored {
                 let schema = &field.schema;
                 let values = index::decode(&stored.bytes, schema.dim, schema.vector_type, schema.metric)
-                    .map_err(|_| StoreError::Corrupt {
-                        table: "vectors",
-                        key: printable(key),
-                        reason: "the vector does not fit the schema it was computed for",
-                    })?;
+                    .map_err(|_| corrupt("the vector does not fit the schema it was computed for"))?;
                 let vector = ComputedVector {
                     collection: collection.version,
                     field: field.position,

@@ -1,8 +1,10 @@
 //! Storage for derived files.
 
+#[cfg(unix)]
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::{
     fmt::Debug,
-    fs::{self, File},
+    fs::{self, File, OpenOptions},
     io::{self, Read, Write},
     path::{Path, PathBuf},
 };
@@ -36,15 +38,24 @@ pub(crate) struct DirectoryStorage(PathBuf);
 impl DirectoryStorage {
     /// Opens the directory `path`, creating it if necessary.
     pub(crate) fn open(path: PathBuf) -> io::Result<DirectoryStorage> {
-        fs::create_dir_all(&path)?;
+        create_directory(&path)?;
         Ok(DirectoryStorage(path))
+    }
+
+    /// The directory `path`, which may be missing and is then empty.
+    pub(crate) fn existing(path: PathBuf) -> DirectoryStorage {
+        DirectoryStorage(path)
     }
 }
 
 impl FileStorage for DirectoryStorage {
     fn names(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
-        for entry in fs::read_dir(&self.0)? {
+        let entries = match fs::read_dir(&self.0) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(names),
+            entries => entries?,
+        };
+        for entry in entries {
             // Files whose names are not UTF-8 are not from this program.
             names.extend(entry?.file_name().into_string());
         }
@@ -56,7 +67,7 @@ impl FileStorage for DirectoryStorage {
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn WritableFile>> {
-        Ok(Box::new(File::create(self.0.join(name))?))
+        Ok(Box::new(create_file(&self.0.join(name))?))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -70,6 +81,24 @@ impl FileStorage for DirectoryStorage {
     fn sync(&self) -> io::Result<()> {
         sync_directory(&self.0)
     }
+}
+
+/// Creates a directory and its missing parents, for the owner only.
+pub(crate) fn create_directory(path: &Path) -> io::Result<()> {
+    let mut create = fs::DirBuilder::new();
+    create.recursive(true);
+    #[cfg(unix)]
+    create.mode(0o700);
+    create.create(path)
+}
+
+/// Creates an empty file for the owner only, or truncates an existing one.
+pub(crate) fn create_file(path: &Path) -> io::Result<File> {
+    let mut create = OpenOptions::new();
+    create.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    create.mode(0o600);
+    create.open(path)
 }
 
 /// Makes the file names in a directory durable.

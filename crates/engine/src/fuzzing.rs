@@ -7,7 +7,7 @@ use std::{
 
 use index::{Cpu, Metric, VectorType};
 use parking_lot::Mutex;
-use store::{CollectionVersion, FrameWriter};
+use store::{CollectionVersion, FrameWriter, HistoryId, Seq, StoreError};
 
 use crate::{
     Algorithm, FieldKind, FieldSchema, FileStorage, Filter, Quantization, Schema, VectorSchema, WritableFile,
@@ -108,14 +108,21 @@ pub fn collection_snapshot(input: &[u8]) {
     let (index, rows) = rest.split_at(usize::from(u16::from_le_bytes(*len)).min(rest.len()));
     let Ok(Some(collection)) = read(&file(index, rows)) else { return };
     let memory = MemoryStorage::default();
-    let seq = snapshots(&memory).write(&collection, || Ok(())).expect("a write to memory succeeds");
+    let seq = snapshots(&memory).write(&collection, synced).expect("a write to memory succeeds");
     let written = memory.0.lock().clone();
     let decoded = read(&written).expect("a written snapshot loads").expect("the snapshot exists");
     assert_eq!(decoded.state().published, seq);
     assert_eq!(decoded.state().ordinals.live(), collection.state().ordinals.live());
     assert_eq!(decoded.indexes[0].stats().vectors, collection.indexes[0].stats().vectors);
-    snapshots(&memory).write(&decoded, || Ok(())).expect("a write to memory succeeds");
+    snapshots(&memory).write(&decoded, synced).expect("a write to memory succeeds");
     assert_eq!(*memory.0.lock(), written);
+}
+
+/// The last change of the store.
+const LAST_CHANGE: (HistoryId, Seq) = (HistoryId([5; 16]), 9);
+
+fn synced() -> Result<(HistoryId, Seq), StoreError> {
+    Ok(LAST_CHANGE)
 }
 
 fn snapshots(memory: &MemoryStorage) -> Snapshots {
@@ -124,14 +131,15 @@ fn snapshots(memory: &MemoryStorage) -> Snapshots {
 
 fn read(file: &[u8]) -> Result<Option<Collection>, snapshot::SnapshotError> {
     let memory = MemoryStorage(Arc::new(Mutex::new(file.to_vec())));
-    snapshots(&memory).read(VERSION, &SNAPSHOT_SCHEMA, Cpu::detect())
+    Ok(snapshots(&memory).read(VERSION, &SNAPSHOT_SCHEMA, Cpu::detect())?.map(|snapshot| snapshot.collection))
 }
 
 /// A file with a valid header and checksums.
 fn file(index: &[u8], rows: &[u8]) -> Vec<u8> {
     let header = snapshots(&MemoryStorage::default()).header(VERSION, &SNAPSHOT_SCHEMA, 9);
     let mut frames = FrameWriter::new(snapshot::MAGIC.to_vec());
-    for stream in [&header, index, rows] {
+    let (history, last) = LAST_CHANGE;
+    for stream in [&header, index, rows, &snapshot::trailer(history, last)] {
         frames.write_all(stream).and_then(|()| frames.end_stream()).expect("a write to a Vec succeeds");
     }
     frames.into_inner()

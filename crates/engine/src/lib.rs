@@ -14,6 +14,7 @@ mod byte_budget;
 mod clock;
 mod collection;
 mod committer;
+mod comparison;
 mod core;
 mod data_dir;
 mod ddl;

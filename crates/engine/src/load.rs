@@ -1,15 +1,21 @@
 //! Loads collections: from a snapshot and the changes since, or from all documents.
 
-use std::{iter::Peekable, path::Path, sync::Arc};
+use std::{
+    iter::Peekable,
+    path::Path,
+    sync::{Arc, atomic::Ordering},
+};
 
 use index::{Cpu, VectorError};
 use store::{
-    ChangeKind, CollectionVersion, DocId, Document, NameTarget, Reader, StoreError, StoredVector, VectorKey,
+    ChangeKind, CollectionVersion, DocId, Document, HistoryId, NameTarget, Reader, Seq, StoreError,
+    StoredVector, VectorKey,
 };
 
 use crate::{
     OpenError,
     collection::{Collection, DocumentChange, DocumentChangeKind},
+    comparison,
     core::Core,
     data_dir::SNAPSHOT_DIRECTORY,
     progress::Progress,
@@ -20,7 +26,7 @@ use crate::{
 };
 
 /// Documents read per batch.
-const LOAD_BATCH: usize = 256;
+pub(crate) const LOAD_BATCH: usize = 256;
 
 impl Core {
     /// Loads every collection that has a name in the store, and removes versions without one.
@@ -57,9 +63,14 @@ impl Core {
                 collection: version,
                 reason,
             })?;
-            let (collection, warning) =
-                open_collection(version, Arc::new(schema), &reader, &self.snapshots, self.cpu, progress)
-                    .map_err(failed)?;
+            let source = SnapshotSource {
+                version,
+                schema: Arc::new(schema),
+                snapshots: &self.snapshots,
+                cpu: self.cpu,
+                now_ms: self.time.now_ms(),
+            };
+            let (collection, warning) = open_collection(source, &reader, progress).map_err(failed)?;
             if let Some(warning) = warning {
                 self.warn(warning);
                 // Immediately, not when a new one replaces it: a snapshot that is ahead of the store would look valid
@@ -104,26 +115,31 @@ impl Core {
     }
 }
 
+/// Where the snapshot of a collection is, and what it must match.
+pub(crate) struct SnapshotSource<'s> {
+    pub(crate) version: CollectionVersion,
+    pub(crate) schema: Arc<Schema>,
+    pub(crate) snapshots: &'s Snapshots,
+    pub(crate) cpu: Cpu,
+    pub(crate) now_ms: u64,
+}
+
 /// Loads a collection as of `reader`: from its snapshot if possible, otherwise from the documents. Also returns a
 /// warning if a snapshot was discarded.
 fn open_collection(
-    version: CollectionVersion,
-    schema: Arc<Schema>,
+    source: SnapshotSource<'_>,
     reader: &Reader,
-    snapshots: &Snapshots,
-    cpu: Cpu,
     progress: &Progress,
 ) -> Result<(Collection, Option<String>), StoreError> {
-    let CollectionVersion { id, version: number } = version;
-    progress.start(format!("loading the snapshot of collection {id}, version {number}, and later changes"));
-    let discarded = match from_snapshot(version, &schema, reader, snapshots, cpu, progress)? {
+    let CollectionVersion { id, version: number } = source.version;
+    let discarded = match from_snapshot(&source, reader, progress)? {
         Ok(Some(collection)) => return Ok((collection, None)),
         Ok(None) => None,
         Err(reason) => Some(format!(
             "the snapshot of collection {id}, version {number}, is not used, all documents are read again: {reason}"
         )),
     };
-    let collection = Collection::new(version, schema, cpu);
+    let collection = Collection::new(source.version, source.schema, source.cpu);
     let documents = reader.document_count()?;
     progress.start(format!("reading {documents} documents for collection {id}, version {number}"));
     backfill(&collection, reader, progress)?;
@@ -131,27 +147,69 @@ fn open_collection(
     Ok((collection, discarded))
 }
 
-fn from_snapshot(
-    version: CollectionVersion,
-    schema: &Arc<Schema>,
+/// Loads a collection from its snapshot and the changes since. The inner `Err` says why the snapshot does not belong to
+/// this store; the inner `None` means that there is no snapshot.
+pub(crate) fn from_snapshot(
+    source: &SnapshotSource<'_>,
     reader: &Reader,
-    snapshots: &Snapshots,
-    cpu: Cpu,
     progress: &Progress,
 ) -> Result<Result<Option<Collection>, String>, StoreError> {
-    let collection = match snapshots.read(version, schema, cpu) {
-        Ok(Some(collection)) => collection,
+    let CollectionVersion { id, version: number } = source.version;
+    progress.start(format!("loading the snapshot of collection {id}, version {number}, and later changes"));
+    let snapshot = match source.snapshots.read(source.version, &source.schema, source.cpu) {
+        Ok(Some(snapshot)) => snapshot,
         Ok(None) => return Ok(Ok(None)),
         Err(error) => return Ok(Err(error.to_string())),
     };
+    let collection = snapshot.collection;
+    if let Some(reason) = why_unrelated(&collection, snapshot.last_change, reader)? {
+        return Ok(Err(reason));
+    }
+    apply_changes(&collection, reader, progress)?;
+    if snapshot.last_change.is_none() || !snapshot.has_current_analyzers {
+        // An earlier version wrote it, without saying all that it was derived from. Comparing takes as long as reading
+        // all documents, but saves linking the vectors again.
+        progress.start(format!(
+            "comparing the snapshot of collection {id}, version {number}, with all documents"
+        ));
+        if let Some(difference) = comparison::difference(&collection, reader, source.now_ms, progress)? {
+            return Ok(Err(format!(
+                "it was written by an earlier version and does not match the store: {difference}"
+            )));
+        }
+        // The next snapshot says it.
+        collection.unsaved_changes.fetch_add(1, Ordering::Relaxed);
+    }
+    Ok(Ok(Some(collection)))
+}
+
+/// Why a snapshot was not derived from this store, judging by the changes that it includes.
+fn why_unrelated(
+    collection: &Collection,
+    last_change: Option<(HistoryId, Seq)>,
+    reader: &Reader,
+) -> Result<Option<String>, StoreError> {
     let seq = collection.state().published;
     let (trimmed_to, last_seq) = (reader.changes_trimmed_to()?, reader.last_seq()?);
     if seq > last_seq {
-        return Ok(Err(format!("it includes changes up to {seq}, the store only up to {last_seq}")));
+        return Ok(Some(format!("it includes changes up to {seq}, the store only up to {last_seq}")));
     }
     if seq < trimmed_to {
-        return Ok(Err(format!("it includes changes up to {seq}, changes up to {trimmed_to} were trimmed")));
+        return Ok(Some(format!("it includes changes up to {seq}, changes up to {trimmed_to} were trimmed")));
     }
+    if let Some((history, last)) = last_change
+        && !reader.was_in_history(history, seq, last)?
+    {
+        return Ok(Some(format!(
+            "it includes changes up to {last} of another copy of this store, whose history differs"
+        )));
+    }
+    Ok(None)
+}
+
+/// Applies all changes since the snapshot that `collection` was loaded from.
+fn apply_changes(collection: &Collection, reader: &Reader, progress: &Progress) -> Result<(), StoreError> {
+    let (seq, last_seq) = (collection.state().published, reader.last_seq()?);
     let mut changes = Vec::new();
     for change in reader.changes(seq)? {
         let change = change?;
@@ -170,8 +228,8 @@ fn from_snapshot(
                     continue;
                 }
                 let mut failure = None;
-                let updated = document_change(&collection, change.doc, document, |field| {
-                    reader.document_vectors(version, field, change.doc).unwrap_or_else(|error| {
+                let updated = document_change(collection, change.doc, document, |field| {
+                    reader.document_vectors(collection.version, field, change.doc).unwrap_or_else(|error| {
                         failure = Some(error);
                         Vec::new()
                     })
@@ -188,7 +246,7 @@ fn from_snapshot(
         }
     }
     collection.publish(changes, last_seq);
-    Ok(Ok(Some(collection)))
+    Ok(())
 }
 
 /// Loads every document under the collection's prefixes, with its computed vectors, except documents written
@@ -246,12 +304,12 @@ fn decode(schema: &VectorSchema, passage: u16, vector: &StoredVector) -> Result<
 type VectorRows = Box<dyn Iterator<Item = Result<(VectorKey, StoredVector), StoreError>>>;
 
 /// Reads the computed vectors of a collection alongside its documents. Both are ordered by document.
-struct ComputedVectorReader {
+pub(crate) struct ComputedVectorReader {
     fields: Vec<Peekable<VectorRows>>,
 }
 
 impl ComputedVectorReader {
-    fn new(collection: &Collection, reader: &Reader) -> Result<ComputedVectorReader, StoreError> {
+    pub(crate) fn new(collection: &Collection, reader: &Reader) -> Result<ComputedVectorReader, StoreError> {
         let mut fields = Vec::new();
         for field in &collection.projector.vectors {
             if field.schema.embed.is_some() {
@@ -263,7 +321,7 @@ impl ComputedVectorReader {
     }
 
     /// The computed vectors of `doc`. Must be called in ascending order of documents.
-    fn read(&mut self, doc: DocId) -> Result<Vec<(VectorKey, StoredVector)>, StoreError> {
+    pub(crate) fn read(&mut self, doc: DocId) -> Result<Vec<(VectorKey, StoredVector)>, StoreError> {
         let mut found = Vec::with_capacity(self.fields.len());
         for rows in &mut self.fields {
             while let Some(row) = rows.next_if(|row| row.as_ref().map_or(true, |(key, _)| key.doc <= doc)) {

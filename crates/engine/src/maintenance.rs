@@ -42,6 +42,9 @@ impl Core {
             if self.is_closing() {
                 return;
             }
+            if let Err(error) = self.store.check_in_place() {
+                self.enter_read_only(error.to_string());
+            }
             if let Err(error) = self.purge_expired() {
                 self.warn(format!("expired documents could not be deleted: {error}"));
             }
@@ -120,11 +123,11 @@ impl Core {
         let mut saved = false;
         for versions in registry.named.values() {
             for collection in versions.all().filter(|collection| due(collection)) {
-                if collection.has_passages() {
-                    self.discard_snapshot(collection);
-                    continue;
-                }
-                let written = self.snapshots.write(collection, || self.sync());
+                let written = self.snapshots.write(collection, || {
+                    let last_change = self.store.last_change();
+                    self.sync()?;
+                    Ok(last_change)
+                });
                 // If the collection was dropped meanwhile, the drop found no snapshot to remove yet.
                 if !self.registry().all().any(|registered| registered.version == collection.version) {
                     self.remove_snapshot(collection.version);
@@ -141,15 +144,6 @@ impl Core {
         let changes_min = if saved { 1 } else { TRIM_BATCH };
         if let Err(error) = self.trim_changes(changes_min, TRIM_BATCH) {
             self.warn(format!("old changes could not be trimmed: {error}"));
-        }
-    }
-
-    /// Removes the snapshot of a collection that cannot have a new one, because the format cannot hold labels of
-    /// further passages. The next open loads the collection from its documents, so it needs no changes either.
-    fn discard_snapshot(&self, collection: &Collection) {
-        if collection.snapshot_seq().is_some() {
-            self.remove_snapshot(collection.version);
-            collection.clear_snapshot_seq();
         }
     }
 

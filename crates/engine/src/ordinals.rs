@@ -73,10 +73,12 @@ impl Ordinals {
         self.set_expiry(ordinal, entry.expires_at_ms);
     }
 
-    /// Makes all other ordinals below `len` free. Call it after the last [`Ordinals::restore`].
-    pub(crate) fn restore_free(&mut self, len: u32) {
+    /// Makes all other numbers below `len` free, except those that `is_taken`. Call it after the last
+    /// [`Ordinals::restore`].
+    pub(crate) fn restore_free(&mut self, len: u32, is_taken: impl Fn(u32) -> bool) {
         self.entries.resize((len as usize).max(self.entries.len()), VACANT);
-        self.free = (0..self.len()).rev().filter(|ordinal| !self.live.contains(*ordinal)).collect();
+        let is_free = |number: &u32| !self.live.contains(*number) && !is_taken(*number);
+        self.free = (0..self.len()).rev().filter(is_free).collect();
     }
 
     fn set_expiry(&mut self, ordinal: u32, expires_at_ms: Option<u64>) {

@@ -38,6 +38,33 @@ struct PassageEntry {
 }
 
 impl Passages {
+    /// Gives a passage the label and the change that it had when a snapshot was written. Returns the label that the
+    /// passage had before, which is now unused.
+    pub(crate) fn restore(&mut self, label: u32, key: PassageKey, since: Seq) -> Option<u32> {
+        let earlier = self.labels.insert(key, label);
+        if let Some(earlier) = earlier {
+            self.entries.remove(&earlier);
+        }
+        self.entries.insert(label, PassageEntry { key, since });
+        earlier
+    }
+
+    /// Removes the passages of documents that are not among `live`, after a snapshot was loaded.
+    pub(crate) fn retain_documents(&mut self, live: &RoaringBitmap) {
+        self.labels.retain(|key, _| live.contains(key.ordinal));
+        self.entries.retain(|_, entry| live.contains(entry.key.ordinal));
+    }
+
+    /// The passage that has a label, and the change with which it got the label.
+    pub(crate) fn get(&self, label: u32) -> Option<(PassageKey, Seq)> {
+        self.entries.get(&label).map(|entry| (entry.key, entry.since))
+    }
+
+    /// The label of a passage, if it has one.
+    pub(crate) fn label(&self, key: PassageKey) -> Option<u32> {
+        self.labels.get(&key).copied()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }

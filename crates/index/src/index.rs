@@ -151,6 +151,31 @@ impl Index {
         Some(self.vectors.codec.decode(row))
     }
 
+    /// Whether `label` has a vector.
+    pub fn contains(&self, label: u32) -> bool {
+        self.labels.slot(label) != NONE
+    }
+
+    /// Whether `label` has exactly the vector that [`Index::upsert`] would store for `vector`.
+    ///
+    /// # Panics
+    ///
+    /// If the dimension of the vector is not that of the index.
+    pub fn holds(&self, label: u32, vector: &[f32]) -> bool {
+        let guard = self.vectors.rows.pin();
+        let Some((_, row)) = self.row_of(&guard, label) else { return false };
+        let (expected, _) = self.vectors.codec.encode(vector);
+        let mut rest = &expected[..];
+        let equal = row.parts().all(|part| match rest.split_at_checked(part.len()) {
+            Some((head, tail)) => {
+                rest = tail;
+                head == part
+            }
+            None => false,
+        });
+        equal && rest.is_empty()
+    }
+
     /// The slot and row of the vector of `label`.
     pub(crate) fn row_of<'a>(&self, guard: &'a Guard<'_>, label: u32) -> Option<(u32, Row<'a>)> {
         loop {

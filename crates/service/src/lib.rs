@@ -38,7 +38,7 @@ pub use collections::{MODEL, article_schema};
 pub use config::{Config, RedisStore, Store};
 pub use context::{Caller, Context};
 pub use copy::{Copier, CopyFailure, CopyObserver, CopyPlan, CopyProgress, CopySummary, CopyVerification};
-pub use data_dir::{check, lock};
+pub use data_dir::{check, lock, lock_unchanged};
 pub use diagnostics::{Diagnosis, Readiness, Stage};
 pub use documents::{Fields, KeyPage, Outcome, Patch, Put, PutResult, Scrolled, Value};
 pub use embed::ComputeType;

@@ -2,12 +2,12 @@
 //!
 //! ```text
 //! magic 8 bytes | frames ([`crate::FrameWriter`]) of three streams:
-//!   format u32 | store 16 bytes | next doc u64 | next collection u32 | last seq u64
+//!   format u32 | store 16 bytes | next doc u64 | next collection u32 | last seq u64 | features u32
 //!   rows: documents, blocks of computed vectors, schemas, names, end marker
 //!   counts, 4 x u64
 //! ```
 //!
-//! Numbers are little-endian. Each frame has a checksum over its number and its bytes, and each row has its own.
+//! Format 1 has no features. Numbers are little-endian. Each frame has a checksum over its number and its bytes, and each row has its own.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::Path;
@@ -17,11 +17,14 @@ use crate::cursor::Cursor;
 use crate::frame::{FrameReader, FrameWriter};
 use crate::panic::catch_panic;
 use crate::primary_row::{PrimaryRow, VerifiedRow};
+use crate::state::unknown_features;
 use crate::{Options, Reader, Seq, Store, StoreError, error::OpenError};
 
 pub(crate) const MAGIC: [u8; 8] = *b"NFBACKUP";
-pub(crate) const FORMAT: u32 = 1;
-const HEADER_BYTES: u64 = 4 + 16 + 8 + 4 + 8;
+pub(crate) const FORMAT: u32 = 2;
+/// The first format, without features.
+const FORMAT_WITHOUT_FEATURES: u32 = 1;
+const HEADER_BYTES: u64 = 4 + 16 + 8 + 4 + 8 + 4;
 
 /// A summary of a backup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,11 +47,19 @@ pub enum BackupError {
     NotABackup,
     /// The backup was created by a newer version.
     #[error(
-        "it was created by a newer version of Nearfield (format {found}; this version reads formats up to {FORMAT}): upgrade Nearfield to use it"
+        "it was written by a newer version of Nearfield, format {found}; this program reads up to {FORMAT}: upgrade Nearfield to use it"
     )]
     NewerFormat {
         /// Format of the backup.
         found: u32,
+    },
+    /// The backup has content that only a newer version can read.
+    #[error(
+        "it was written by a newer version of Nearfield, with features that this program does not know (bits {features:#x}): upgrade Nearfield to use it"
+    )]
+    UnknownFeatures {
+        /// The unknown features.
+        features: u32,
     },
     /// The frames are intact, but their content is inconsistent.
     #[error("it is damaged: {reason}")]
@@ -78,6 +89,7 @@ impl Reader {
         frames.write_all(&state.next_doc.to_le_bytes())?;
         frames.write_all(&state.next_collection.to_le_bytes())?;
         frames.write_all(&state.last_seq.to_le_bytes())?;
+        frames.write_all(&state.features.to_le_bytes())?;
         frames.end_stream()?;
         let mut counts = RecordCounts::default();
         self.scan_rows(|row| -> Result<(), BackupError> {
@@ -145,9 +157,15 @@ fn read(
     }
     let mut counters = || {
         cursor.array::<16>()?;
-        Ok(Counters { next_doc: cursor.u64()?, next_collection: cursor.u32()?, last_seq: cursor.u64()? })
+        let counters =
+            Counters { next_doc: cursor.u64()?, next_collection: cursor.u32()?, last_seq: cursor.u64()? };
+        let features = if format > FORMAT_WITHOUT_FEATURES { cursor.u32()? } else { 0 };
+        Ok((counters, features))
     };
-    let counters = counters().map_err(damaged)?;
+    let (counters, features) = counters().map_err(damaged)?;
+    if let Some(features) = unknown_features(features) {
+        return Err(BackupError::UnknownFeatures { features });
+    }
     if !counters.are_valid() {
         return Err(damaged("its next document or sequence number is out of range"));
     }

@@ -9,11 +9,15 @@
 //! CRC-32 over the row's key and all of the above, u32
 //! ```
 //!
+//! The length is in the lower 24 bits of its `u32`. The upper eight are reserved for what an entry may contain in
+//! addition, such as the position of a passage in its text; see [`crate::state`] on features.
+//!
 //! Numbers are little-endian. The row's key is a lower bound for the keys of its entries, and is
 //! greater than every key in the preceding row.
 
 use crate::checksum::{append_checksum, strip_checksum};
-use crate::cursor::Cursor;
+use crate::cursor::{Cursor, tagged_len};
+use crate::limits::VECTOR_BYTES_MAX;
 use crate::vector_key::VECTOR_KEY_BYTES;
 use crate::{DocId, StoredVector};
 
@@ -22,6 +26,9 @@ pub(crate) const BLOCK_BYTES_MAX: usize = (16 << 10) - 64;
 
 const ENTRY_HEAD_BYTES: usize = 8 + 2 + 4 + 16;
 const CHECKSUM_BYTES: usize = 4;
+/// Bits of the length of a vector's elements.
+const LEN_BITS: u32 = 24;
+const _: () = assert!(VECTOR_BYTES_MAX < 1 << LEN_BITS);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Entry<'b> {
@@ -54,8 +61,10 @@ impl<'b> Block<'b> {
         while !cursor.0.is_empty() {
             let doc = DocId(cursor.u64()?);
             let passage = cursor.u16()?;
-            let len = usize::try_from(cursor.u32()?)
-                .map_err(|_| "the length of a vector exceeds the address space")?;
+            let (extension, len) = tagged_len(cursor.u32()?, LEN_BITS);
+            if extension != 0 {
+                return Err("unknown extension of a vector");
+            }
             let model = cursor.array()?;
             let entry = Entry { doc, passage, model, elements: cursor.slice(len)? };
             if entries.last().is_some_and(|last| last.position() >= entry.position()) {

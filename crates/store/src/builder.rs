@@ -64,7 +64,7 @@ pub(crate) struct Counters {
     pub(crate) last_seq: Seq,
 }
 
-/// Upper bound for document and sequence numbers. A store that assigns a million numbers per second
+/// Upper bound for document and sequence counters. A store that assigns a million numbers per second
 /// reaches it after 290,000 years, so a higher number in a file is damage. Accepting such a number
 /// could leave no free numbers for later documents.
 pub(crate) const ID_MAX: u64 = u64::MAX / 2;
@@ -130,12 +130,12 @@ impl StoreBuilder {
     pub(crate) fn finish(mut self, counters: Counters) -> Result<Store, StoreError> {
         let transaction = self.take_transaction()?;
         let state = State {
-            id: self.store.id(),
             next_doc: counters.next_doc,
             next_collection: counters.next_collection,
             last_seq: counters.last_seq,
             // The change log starts empty: derived data is rebuilt from the documents.
             trimmed_to: counters.last_seq,
+            ..State::new(self.store.id())
         };
         transaction.open_table(tables::META)?.insert(tables::STATE_ROW, &*state.encode())?;
         transaction.commit()?;

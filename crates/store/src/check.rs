@@ -77,7 +77,9 @@ impl Reader {
             Ok(())
         });
         report.add_if_err(scanned);
-        for check in [Reader::check_keys, Reader::check_expiries, Reader::check_changes] {
+        let checks =
+            [Reader::check_keys, Reader::check_expiries, Reader::check_changes, Reader::check_histories];
+        for check in checks {
             let completed = catch_panic(|| check(self, report));
             report.add_if_err(completed);
         }

@@ -1,5 +1,11 @@
 //! Decoding entries.
 
+/// Splits a number into a tag in its upper bits and a length in its `len_bits` lower bits.
+pub(crate) fn tagged_len(number: u32, len_bits: u32) -> (u32, usize) {
+    let len = number & ((1 << len_bits) - 1);
+    (number >> len_bits, usize::try_from(len).expect("a usize has at least 32 bits"))
+}
+
 /// Reads values from the front of an entry.
 pub(crate) struct Cursor<'e>(pub(crate) &'e [u8]);
 

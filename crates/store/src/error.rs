@@ -31,7 +31,7 @@ pub enum OpenError {
     },
     /// A newer version created the file, in an unknown format.
     #[error(
-        "the store {} was created by a newer version of Nearfield (format {found}; this version reads formats up to {supported}): upgrade Nearfield to open it",
+        "the store {} was written by a newer version of Nearfield, format {found}; this program reads up to {supported}: upgrade Nearfield to open it",
         path.display()
     )]
     NewerFormat {
@@ -41,6 +41,17 @@ pub enum OpenError {
         found: u32,
         /// Highest format this version reads.
         supported: u32,
+    },
+    /// A newer version has written content that this version cannot read.
+    #[error(
+        "the store {} was written by a newer version of Nearfield, with features that this program does not know (bits {features:#x}): upgrade Nearfield to open it",
+        path.display()
+    )]
+    UnknownFeatures {
+        /// The file.
+        path: PathBuf,
+        /// The unknown features.
+        features: u32,
     },
     /// The file is a damaged store.
     #[error("the store {} is damaged: {reason}; restore it from a backup", path.display())]
@@ -73,6 +84,17 @@ pub enum StoreError {
     DiskFull {
         /// The first failure.
         reason: String,
+    },
+    /// The file was moved, deleted or replaced while it was open, so what is written would not be found again.
+    #[error(
+        "the store file {} was {what} while it was open, so what is written now would be lost: stop this process, put the file back and start again",
+        path.display()
+    )]
+    Displaced {
+        /// Where the file was opened.
+        path: PathBuf,
+        /// What happened to it.
+        what: &'static str,
     },
     /// redb rejects reads after an I/O error.
     #[error("the store's disk failed earlier: reopen the store")]

@@ -6,7 +6,8 @@ use crate::cursor::Cursor;
 use crate::expiry;
 use crate::{DocId, Seq};
 
-/// `doc u64 | changed u64 | expiry | CRC-32`, little-endian.
+/// `doc u64 | changed u64 | expiry | CRC-32`, little-endian. The upper four bits of the expiry's flag are reserved for
+/// the document's kind: 0 for a hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct KeyEntry {
     pub(crate) doc: DocId,

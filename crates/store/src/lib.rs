@@ -19,13 +19,16 @@ mod cursor;
 mod document;
 mod error;
 mod expiry;
+mod file_identity;
 mod frame;
 #[cfg(any(fuzzing, test))]
 pub mod fuzzing;
+mod histories;
 mod key_entry;
 mod limits;
 mod name_target;
 mod orphans;
+mod overlay;
 mod panic;
 mod primary_row;
 mod reader;
@@ -49,6 +52,7 @@ pub use collection_version::CollectionVersion;
 pub use document::{DocId, Document, Field};
 pub use error::{OpenError, StoreError};
 pub use frame::{FrameReader, FrameWriter};
+pub use histories::HistoryId;
 pub use limits::{
     DOCUMENT_BYTES_MAX, FIELD_NAME_BYTES_MAX, FIELDS_MAX, KEY_BYTES_MAX, NAME_BYTES_MAX, SCHEMA_BYTES_MAX,
     VECTOR_BYTES_MAX, check_document,

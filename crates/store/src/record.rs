@@ -2,19 +2,25 @@
 //!
 //! ```text
 //! format u8 = 1 | kind u8 = 0 (hash) | seq u64 | expiry: flag u8 [, Unix ms u64]
-//! key: length u16, bytes | fields: count u16, then each: name length u16, value length u32, name, value
+//! key: length u16, bytes | fields: count u16, then each: name length u16, value u32, name, value
 //! CRC-32 over the document's number and all of the above, u32
 //! ```
 //!
-//! Numbers are little-endian.
+//! Numbers are little-endian. The `u32` before a value has its length in the lower 28 bits and its type in the upper
+//! four: 0 for bytes. Other types, and other kinds of documents, are reserved; see [`crate::state`] on features.
 
 use crate::checksum::{append_checksum, strip_checksum};
-use crate::cursor::Cursor;
+use crate::cursor::{Cursor, tagged_len};
 use crate::expiry;
+use crate::limits::DOCUMENT_BYTES_MAX;
 use crate::{DocId, Document, Field, Seq};
 
 const FORMAT: u8 = 1;
 const KIND_HASH: u8 = 0;
+const TYPE_BYTES: u32 = 0;
+/// Bits of a value's length. The type is above them.
+const VALUE_LEN_BITS: u32 = 28;
+const _: () = assert!(DOCUMENT_BYTES_MAX < 1 << VALUE_LEN_BITS);
 
 /// The caller has checked the document against [`crate::limits`], so every length fits its field.
 pub(crate) fn encode(
@@ -67,8 +73,10 @@ pub(crate) fn decode(doc: DocId, record: &[u8]) -> Result<Document, &'static str
     let mut fields = Vec::with_capacity(count.min(cursor.0.len() / 6));
     for _ in 0..count {
         let name_len = usize::from(cursor.u16()?);
-        let value_len = usize::try_from(cursor.u32()?)
-            .map_err(|_| "the length of a field value exceeds the address space")?;
+        let (value_type, value_len) = tagged_len(cursor.u32()?, VALUE_LEN_BITS);
+        if value_type != TYPE_BYTES {
+            return Err("unknown type of a field value");
+        }
         let name = cursor.slice(name_len)?.into();
         let value = cursor.slice(value_len)?.into();
         fields.push(Field { name, value });
@@ -139,6 +147,17 @@ mod tests {
                 prop_assert_eq!(again, bytes);
             }
         }
+    }
+
+    #[test]
+    fn a_value_of_an_unknown_type_is_an_error() {
+        let fields = [Field { name: b"n"[..].into(), value: b"val"[..].into() }];
+        let mut record = encode(DocId(7), b"key", 5, None, &fields);
+        record.truncate(record.len() - 4);
+        let high_byte_of_length = record.len() - b"nval".len() - 1;
+        record[high_byte_of_length] |= 1 << 4;
+        append_checksum(&7u64.to_le_bytes(), &mut record);
+        assert_eq!(decode(DocId(7), &record), Err("unknown type of a field value"));
     }
 
     /// Pins the format, so that it cannot change by accident.

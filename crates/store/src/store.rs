@@ -4,6 +4,8 @@ use std::fs::{File, OpenOptions};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::ops::Bound;
+#[cfg(unix)]
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, RwLock};
@@ -13,11 +15,13 @@ use redb::{
     BackendError, Database, DatabaseError, ReadableDatabase, StorageBackend, StorageError, WriteTransaction,
 };
 
+use crate::file_identity::FileIdentity;
+use crate::overlay::Overlay;
 use crate::panic::{catch_panic, panic_message};
 use crate::shared_backend::{FileContent, SharedBackend};
 use crate::state::{FORMAT, State, StateError};
 use crate::tables;
-use crate::{OpenError, Reader, Seq, StoreError, Writer};
+use crate::{HistoryId, OpenError, Reader, Seq, StoreError, Writer};
 
 /// Options for opening a store.
 #[derive(Clone, Copy, Debug)]
@@ -43,8 +47,12 @@ pub struct Store {
     database: RwLock<Option<Database>>,
     backend: SharedBackend,
     path: PathBuf,
+    /// `None` if the store is not in a file.
+    file: Option<FileIdentity>,
     options: Options,
     id: [u8; 16],
+    /// The history of the changes made since this opening. The first of them begins it.
+    history: HistoryId,
     failure: RwLock<Option<Failure>>,
     committed: Mutex<Committed>,
 }
@@ -72,18 +80,27 @@ impl Store {
     /// Opens the store in the file `path`, or creates it. The directory must exist.
     pub fn open(path: &Path, options: Options) -> Result<Store, OpenError> {
         let failed = |source| OpenError::Io { path: path.to_owned(), source };
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)
-            .map_err(failed)?;
+        let mut open = OpenOptions::new();
+        open.read(true).write(true).create(true).truncate(false);
+        // For the owner only, if it is created.
+        #[cfg(unix)]
+        open.mode(0o600);
+        let file = open.open(path).map_err(failed)?;
+        let identity = FileIdentity::of(&file).map_err(failed)?;
         let backend = FileBackend::new(file).map_err(|error| open_error(path, error))?;
-        let store = Store::open_at(path.to_owned(), backend, options)?;
+        let mut store = Store::open_at(path.to_owned(), backend, options)?;
+        store.file = Some(identity);
         // Also for an existing file: the process that created it may have been killed before this step.
         sync_directory_of(path).map_err(failed)?;
         Ok(store)
+    }
+
+    /// Opens an existing store without writing to its file. Writes, such as the recovery of a store that was not closed,
+    /// happen in memory only. The caller makes sure that no other process has the store open.
+    pub fn open_unchanged(path: &Path, options: Options) -> Result<Store, OpenError> {
+        let failed = |source| OpenError::Io { path: path.to_owned(), source };
+        let overlay = File::open(path).and_then(Overlay::new).map_err(failed)?;
+        Store::open_at(path.to_owned(), overlay, options)
     }
 
     /// Opens a store on another backend, such as memory or a backend that injects faults.
@@ -102,8 +119,10 @@ impl Store {
             database: RwLock::new(Some(database)),
             backend,
             path,
+            file: None,
             options,
             id: state.id,
+            history: HistoryId(random_id()),
             failure: RwLock::new(None),
             committed: Mutex::new(Committed { last: state, synced: state, is_synced: true }),
         })
@@ -112,6 +131,30 @@ impl Store {
     /// The store's identity, chosen at random when it was created.
     pub fn id(&self) -> [u8; 16] {
         self.id
+    }
+
+    /// The history that changes made since this opening belong to.
+    pub(crate) fn history(&self) -> HistoryId {
+        self.history
+    }
+
+    /// The last committed change, and the history it belongs to.
+    pub fn last_change(&self) -> (HistoryId, Seq) {
+        let State { history, last_seq, .. } = self.committed.lock().expect(UNPOISONED).last;
+        (history, last_seq)
+    }
+
+    /// The format of the file, if it is an older one. The next write converts the store to the current format. See
+    /// [`Store::upgrade`].
+    pub fn outdated_format(&self) -> Option<u32> {
+        let State { format, .. } = self.committed.lock().expect(UNPOISONED).last;
+        (format < FORMAT).then_some(format)
+    }
+
+    /// Converts a store of an older format to the current one, durably and in one transaction. An earlier version
+    /// cannot open the store afterwards.
+    pub fn upgrade(&self) -> Result<(), StoreError> {
+        if self.outdated_format().is_some() { self.write()?.commit() } else { Ok(()) }
     }
 
     /// A consistent snapshot of the last commit.
@@ -151,6 +194,13 @@ impl Store {
     /// Sequence number of the last durable change.
     pub fn synced_seq(&self) -> Seq {
         self.committed.lock().expect(UNPOISONED).synced.last_seq
+    }
+
+    /// Fails if the file is no longer where it was opened: moved, deleted or replaced. From then on the store rejects
+    /// writes. Every commit checks this as well, before it is reported as successful.
+    pub fn check_in_place(&self) -> Result<(), StoreError> {
+        let Some(file) = self.file else { return Ok(()) };
+        file.check(&self.path).map_err(|error| self.record_failure(error, false))
     }
 
     /// Length of the file, in bytes.
@@ -357,6 +407,9 @@ fn stored_state(path: &Path, database: &Database) -> Result<Option<State>, OpenE
         Err(StateError::NewerFormat { format }) => {
             Err(OpenError::NewerFormat { path: path.to_owned(), found: format, supported: FORMAT })
         }
+        Err(StateError::UnknownFeatures { features }) => {
+            Err(OpenError::UnknownFeatures { path: path.to_owned(), features })
+        }
         Err(StateError::Corrupt { reason }) => Err(corrupt(format!("table meta, key state: {reason}"))),
     }
 }
@@ -373,6 +426,7 @@ fn initialise(database: &Database) -> Result<State, StoreError> {
     transaction.open_table(tables::EXPIRIES)?;
     transaction.open_table(tables::SCHEMAS)?;
     transaction.open_table(tables::NAMES)?;
+    transaction.open_table(tables::HISTORIES)?;
     transaction.commit()?;
     Ok(state)
 }

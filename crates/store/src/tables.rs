@@ -28,6 +28,8 @@ pub(crate) const EXPIRIES: TableDefinition<'_, (u64, u64), u32> = TableDefinitio
 pub(crate) const SCHEMAS: TableDefinition<'_, (u32, u32), &[u8]> = TableDefinition::new("schemas");
 /// Maps a name to a [`crate::NameTarget`].
 pub(crate) const NAMES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("names");
+/// Maps the last sequence number before a history to the [`crate::HistoryId`]. Format 1 has no such table.
+pub(crate) const HISTORIES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("histories");
 
 pub(crate) const STATE_ROW: u8 = 0;
 
@@ -46,7 +48,9 @@ pub(crate) fn state(meta: &impl ReadableTable<u8, &'static [u8]>) -> Result<Stat
     let row = state_row(meta)?.ok_or_else(|| corrupt("meta", "state", "the row is missing"))?;
     State::decode(row.value()).map_err(|unreadable| {
         let reason = match unreadable {
-            StateError::NewerFormat { .. } => "the format changed while the store was open",
+            StateError::NewerFormat { .. } | StateError::UnknownFeatures { .. } => {
+                "the format changed while the store was open"
+            }
             StateError::Corrupt { reason } => reason,
         };
         corrupt("meta", "state", reason)

@@ -8,12 +8,12 @@ use crate::expiry;
 use crate::key_entry::KeyEntry;
 use crate::limits;
 use crate::panic::catch_panic;
-use crate::state::State;
+use crate::state::{FORMAT, State};
 use crate::tables::{self, corrupt};
 use crate::vector_table;
 use crate::{
     Change, ChangeKind, CollectionVersion, DocId, Document, Field, NameTarget, Seq, Store, StoreError,
-    VectorKey, record,
+    VectorKey, histories, record,
 };
 
 /// A write transaction. It sees the last commit and its own changes.
@@ -24,6 +24,8 @@ pub struct Writer<'s> {
     store: &'s Store,
     transaction: WriteTransaction,
     state: State,
+    /// The last change before this transaction.
+    begun_after: Seq,
     aborted: bool,
     /// Whether the transaction changes schemas or names.
     ddl: bool,
@@ -33,8 +35,15 @@ impl Writer<'_> {
     pub(crate) fn new(store: &Store, mut transaction: WriteTransaction) -> Result<Writer<'_>, StoreError> {
         // With quick repair, opening after a crash takes milliseconds instead of a scan of the whole file.
         transaction.set_quick_repair(true);
-        let state = tables::state(&transaction.open_table(tables::META)?)?;
-        Ok(Writer { store, transaction, state, aborted: false, ddl: false })
+        let mut state = tables::state(&transaction.open_table(tables::META)?)?;
+        let begun_after = state.last_seq;
+        if state.format < FORMAT {
+            // Copies of the store may have diverged already. So the conversion counts as a change, which begins a
+            // history.
+            state.format = FORMAT;
+            state.next_seq()?;
+        }
+        Ok(Writer { store, transaction, state, begun_after, aborted: false, ddl: false })
     }
 
     /// Gets a document and its number by key, including this transaction's changes.
@@ -233,6 +242,7 @@ impl Writer<'_> {
             if seq > writer.state.trimmed_to {
                 let mut changes = writer.transaction.open_table(tables::CHANGES)?;
                 changes.retain_in(..=seq, |_, _| false)?;
+                histories::trim(&writer.transaction, seq)?;
                 writer.state.trimmed_to = seq;
             }
             Ok(())
@@ -261,7 +271,7 @@ impl Writer<'_> {
     }
 
     fn commit_with(self, durability: Durability) -> Result<(), StoreError> {
-        let Writer { store, mut transaction, state, aborted, ddl } = self;
+        let Writer { store, mut transaction, mut state, begun_after, aborted, ddl } = self;
         if aborted {
             return Err(StoreError::Aborted);
         }
@@ -269,6 +279,10 @@ impl Writer<'_> {
             transaction
                 .set_durability(durability)
                 .map_err(|error| StoreError::Damaged { reason: error.to_string() })?;
+            if state.last_seq > begun_after && state.history != store.history() {
+                state.history = store.history();
+                histories::begin(&transaction, state.history, begun_after)?;
+            }
             transaction.open_table(tables::META)?.insert(tables::STATE_ROW, &*state.encode())?;
             transaction.commit()?;
             Ok(())
@@ -276,7 +290,7 @@ impl Writer<'_> {
         match committed {
             Ok(()) => {
                 store.record_commit(state, matches!(durability, Durability::Immediate));
-                Ok(())
+                store.check_in_place()
             }
             Err(error) => Err(store.record_failure(error, ddl)),
         }

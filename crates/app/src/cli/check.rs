@@ -7,6 +7,7 @@ use serde_json::json;
 use super::{
     backup::verify_backup,
     exit::{Exit, ignore_closed_output},
+    quiet_panics::silence_redb_panics,
     session::Session,
     terminal::{Terminal, thousands},
 };
@@ -15,8 +16,8 @@ use service::{self, CheckReport, DataDir, IntegrityReport};
 /// Verify the data directory or a backup, and report damage
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Verifies every page and row of the store, the consistency of related rows, and every snapshot. No server may be
-using the directory. The exit code is 1 if anything is damaged. Damaged snapshots are rebuilt when the store is opened;
+Verifies every page and row of the store, the consistency of related rows, and every snapshot, which is compared with the
+documents. Changes nothing, and needs no permission to write. No server may be using the directory. The exit code is 1 if anything is damaged. Damaged snapshots are rebuilt when the store is opened;
 for a damaged store, see `nearfield repair` and `nearfield restore`.
 
 Examples:
@@ -49,8 +50,9 @@ impl CheckArgs {
             }
             return Ok(Exit::Done);
         }
+        silence_redb_panics();
         let config = session.command_settings()?.service();
-        let directory = service::lock(&config)?;
+        let directory = service::lock_unchanged(&config)?;
         let checked = service::check(&directory, &config)?;
         ignore_closed_output(report(terminal, &directory, &checked))?;
         Ok(if checked.is_clean() { Exit::Done } else { Exit::Failed })

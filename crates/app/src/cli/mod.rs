@@ -21,6 +21,7 @@ mod get;
 mod index;
 mod interrupt;
 mod model;
+mod quiet_panics;
 mod rejects;
 mod repair;
 mod restore;

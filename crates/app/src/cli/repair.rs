@@ -2,7 +2,10 @@
 
 use serde_json::json;
 
-use super::{check::describe_damage, exit::Exit, session::Session, terminal::thousands};
+use super::{
+    check::describe_damage, exit::Exit, quiet_panics::silence_redb_panics, session::Session,
+    terminal::thousands,
+};
 
 /// Rebuild a damaged store from everything in it that is readable
 #[derive(Debug, clap::Args)]
@@ -18,6 +21,7 @@ pub(crate) struct RepairArgs {}
 impl RepairArgs {
     /// Runs the command.
     pub(crate) fn run(self, session: &Session) -> anyhow::Result<Exit> {
+        silence_redb_panics();
         let directory = service::lock(&session.command_settings()?.service())?;
         let (findings, kept) = directory.repair()?;
         let (lost, counts, terminal) = (describe_damage(&findings), findings.counts, session.terminal);

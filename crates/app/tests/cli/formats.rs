@@ -1,15 +1,19 @@
 //! Data written by earlier versions: every later version must read it.
 //!
-//! When the format changes, `WRITE_DATA_FORMAT=1 cargo test -p nearfield --test cli formats` writes the files again,
+//! When the format changes, `CURRENT` is raised and `WRITE_DATA_FORMAT=1 cargo test -p nearfield --test cli formats` writes the files again,
 //! under the next number.
 
 use std::{
     fs,
     io::{Read as _, Write as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
+    process::Stdio,
+    thread,
+    time::Duration,
 };
 
 use flate2::{Compression, read::GzDecoder, write::GzEncoder};
+use redb::ReadableDatabase as _;
 use serde_json::{Value, json};
 
 use crate::{
@@ -41,39 +45,130 @@ fn new_home() -> TestHome {
     home
 }
 
+/// The format that this program writes.
+const CURRENT: u32 = 2;
+
 #[test]
-fn reads_data_format_1() {
+fn reads_every_data_format() {
     let source = new_home();
     if std::env::var_os("WRITE_DATA_FORMAT").is_some() {
-        source.ok(&["backup", "data/backup"]);
+        source.ok(&["backup", "backup"]);
+        fs::rename(source.path("backup"), source.path("data/backup")).unwrap();
         for name in FILES {
-            let mut file =
-                GzEncoder::new(fs::File::create(fixture_path(1, name)).unwrap(), Compression::best());
-            file.write_all(&fs::read(source.path("data").join(name)).unwrap()).unwrap();
-            file.finish().unwrap();
+            pack(&fixture_path(CURRENT, name), &fs::read(source.path("data").join(name)).unwrap());
         }
     }
     let expected = exported_documents(&source);
     assert_eq!(expected.len(), DOCUMENTS);
+    for format in 1..=CURRENT {
+        let home = TestHome::new();
+        for name in &FILES[..2] {
+            home.write(&format!("data/{name}"), read_fixture(format, name));
+        }
+        assert!(home.ok(&["check"]).starts_with("nothing is damaged: 40 documents"));
+        assert_eq!(exported_documents(&home), expected);
+        let info = home.json(&["collections"]);
+        let things = &info["collections"][0];
+        assert_eq!(
+            (&things["documents"], &things["vectors"]),
+            (&DOCUMENTS.into(), &DOCUMENTS.into()),
+            "{info}"
+        );
+        assert!(home.ok(&["check"]).starts_with("nothing is damaged: 40 documents"));
 
+        let home = TestHome::new();
+        let backup = home.write("backup", read_fixture(format, "backup"));
+        home.ok(&["restore", &backup]);
+        assert_eq!(exported_documents(&home), expected);
+    }
+}
+
+fn pack(path: &Path, bytes: &[u8]) {
+    let mut file = GzEncoder::new(fs::File::create(path).unwrap(), Compression::best());
+    file.write_all(bytes).unwrap();
+    file.finish().unwrap();
+}
+
+/// A home whose data directory has the first format.
+fn first_format() -> TestHome {
     let home = TestHome::new();
     for name in &FILES[..2] {
         home.write(&format!("data/{name}"), read_fixture(1, name));
     }
-    assert!(home.ok(&["check"]).starts_with("nothing is damaged: 40 documents"));
-    assert_eq!(exported_documents(&home), expected);
-    let info = home.json(&["collections"]);
-    let collection = &info["collections"][0];
-    assert_eq!(
-        (&collection["documents"], &collection["vectors"]),
-        (&DOCUMENTS.into(), &DOCUMENTS.into()),
-        "{info}"
-    );
+    home
+}
 
-    let home = TestHome::new();
-    let backup = home.write("backup", read_fixture(1, "backup"));
-    home.ok(&["restore", &backup]);
-    assert_eq!(exported_documents(&home), expected);
+/// Format of a store file. The store must not be open.
+fn format_of(store: &Path) -> u32 {
+    let meta: redb::TableDefinition<'_, u8, &[u8]> = redb::TableDefinition::new("meta");
+    let database = redb::Database::open(store).unwrap();
+    let transaction = database.begin_read().unwrap();
+    let state = transaction.open_table(meta).unwrap().get(0).unwrap().unwrap();
+    u32::from_le_bytes(*state.value().first_chunk().unwrap())
+}
+
+#[test]
+fn opening_converts_the_first_format_and_keeps_a_copy() {
+    let home = first_format();
+    let (store, copy) = (home.path("data/nearfield.redb"), home.path("data/nearfield.redb.format-1"));
+    home.ok(&["check"]);
+    assert_eq!(format_of(&store), 1, "check converts nothing");
+    assert!(!copy.exists());
+    let before = exported_documents(&home);
+    assert_eq!((format_of(&store), format_of(&copy)), (CURRENT, 1));
+
+    // The copy is a complete store, for an earlier version of the program.
+    let other = TestHome::new();
+    other.write("data/nearfield.redb", fs::read(&copy).unwrap());
+    assert!(other.ok(&["check"]).starts_with("nothing is damaged: 40 documents"));
+    assert_eq!(exported_documents(&other), before);
+    assert_eq!(exported_documents(&home), before);
+    // The graph was not built again.
+    let info = home.json(&["collections"]);
+    assert_eq!(info["collections"][0]["tail"], 0, "{info}");
+}
+
+#[test]
+fn a_killed_conversion_leaves_the_old_or_the_new_store() {
+    let expected = exported_documents(&first_format());
+    let mut converted = [0, 0];
+    for kill in 0..12 {
+        let home = first_format();
+        for _ in 0..2 {
+            let mut opening =
+                home.command(&["collections"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            thread::sleep(Duration::from_millis(6 * kill));
+            opening.kill().unwrap();
+            opening.wait().unwrap();
+        }
+        let format = format_of(&home.path("data/nearfield.redb"));
+        converted[usize::from(format == CURRENT)] += 1;
+        assert!(format == 1 || home.path("data/nearfield.redb.format-1").exists(), "killed after {kill}");
+        assert!(home.ok(&["check"]).starts_with("nothing is damaged: 40 documents"));
+        assert_eq!(exported_documents(&home), expected, "killed after {kill}");
+        assert!(!home.path("data/nearfield.redb.unfinished").exists());
+    }
+    println!("killed before the conversion: {}, after it: {}", converted[0], converted[1]);
+}
+
+#[test]
+fn a_store_of_a_newer_format_is_not_called_damaged() {
+    let home = new_home();
+    let store = home.path("data/nearfield.redb");
+    let meta: redb::TableDefinition<'_, u8, &[u8]> = redb::TableDefinition::new("meta");
+    let database = redb::Database::open(&store).unwrap();
+    let transaction = database.begin_write().unwrap();
+    transaction.open_table(meta).unwrap().insert(0, &[7, 0, 0, 0, 1, 2][..]).unwrap();
+    transaction.commit().unwrap();
+    drop(database);
+    let unusable = TestHome::new();
+    unusable.write("data", "a file in place of the directory");
+    for command in [&["search", "x", "-c", "things"][..], &["collections"], &["check"]] {
+        let code = unusable.run(command).code.unwrap();
+        let words = ["written by a newer version of Nearfield, format 7; this program reads up to 2"];
+        let failure = home.fails(code, command, &words);
+        assert!(!failure.err.contains("damaged"), "{failure:?}");
+    }
 }
 
 #[test]
@@ -83,8 +178,8 @@ fn explains_that_a_newer_format_needs_an_upgrade() {
     // The format is the first number of the first frame; the frame's checksum must match.
     let mut backup = fs::read(home.path("saved")).unwrap();
     let (frame, number) = (8..16, 16..20);
-    assert_eq!(backup[number.clone()], 1u32.to_le_bytes());
-    backup[number].copy_from_slice(&2u32.to_le_bytes());
+    assert_eq!(backup[number.clone()], CURRENT.to_le_bytes());
+    backup[number].copy_from_slice(&(CURRENT + 1).to_le_bytes());
     let len = u32::from_le_bytes(backup[frame.start..frame.start + 4].try_into().unwrap()) as usize;
     let checked = [&0u64.to_le_bytes()[..], &backup[frame.end..frame.end + len]].concat();
     let sum = crc32fast::hash(&checked).to_le_bytes();
@@ -94,21 +189,49 @@ fn explains_that_a_newer_format_needs_an_upgrade() {
     assert_eq!(exported_documents(&home).len(), DOCUMENTS);
 }
 
-/// A data directory of the first format, left by a killed server: four collections, an alias, a rebuilt version,
-/// removed vectors, every vector type, and changes that are newer than the snapshots.
-#[test]
-fn opens_a_data_directory_of_the_first_format() {
-    let fixture = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data_formats/1-directory");
-    let home = TestHome::new();
+fn directory_fixture(format: u32) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data_formats/{format}-directory"))
+}
+
+fn directory_files() -> Vec<String> {
     let mut names = vec!["nearfield.redb".to_owned()];
     let snapshots = ["000001-000001", "000002-000002", "000003-000001", "000004-000001"];
     names.extend(snapshots.map(|name| format!("snapshots/{name}.snapshot")));
-    for name in names {
+    names
+}
+
+fn unpacked_directory(format: u32) -> TestHome {
+    let home = TestHome::new();
+    for name in directory_files() {
         let mut bytes = Vec::new();
-        let file = fs::File::open(fixture.join(format!("{name}.gz"))).unwrap();
+        let file = fs::File::open(directory_fixture(format).join(format!("{name}.gz"))).unwrap();
         GzDecoder::new(file).read_to_end(&mut bytes).unwrap();
         home.write(&format!("data/{name}"), bytes);
     }
+    home
+}
+
+/// Data directories of every format: four collections, an alias, a rebuilt version, removed vectors, every vector
+/// type. That of the first format is as a killed server left it, with changes that are newer than the snapshots; that
+/// of the second is what became of it.
+#[test]
+fn opens_a_data_directory_of_every_format() {
+    if std::env::var_os("WRITE_DATA_FORMAT").is_some() {
+        let home = unpacked_directory(CURRENT - 1);
+        home.ok(&["collections"]);
+        fs::create_dir_all(directory_fixture(CURRENT).join("snapshots")).unwrap();
+        for name in directory_files() {
+            let path = directory_fixture(CURRENT).join(format!("{name}.gz"));
+            pack(&path, &fs::read(home.path("data").join(name)).unwrap());
+        }
+    }
+    (1..=CURRENT).for_each(opens_a_data_directory);
+}
+
+fn opens_a_data_directory(format: u32) {
+    let home = unpacked_directory(format);
+    // Every format contains the same documents.
+    let fixture = directory_fixture(1);
     let checked = home.ok(&["check"]);
     for count in ["412 documents", "9 computed vectors", "4 snapshots"] {
         assert!(checked.contains(count), "{checked}");

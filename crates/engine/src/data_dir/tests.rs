@@ -1,13 +1,13 @@
 use std::{env, fs, process::Command};
 
 use index::{Metric, VectorType};
-use store::NameTarget;
+use store::{Field, NameTarget};
 use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    Engine, SystemClock,
-    schema::{Algorithm, FieldKind, FieldSchema, Quantization, VectorSchema},
+    ComputedVector, Engine, Expected, Op, SystemClock,
+    schema::{Algorithm, Embedding, FieldKind, FieldSchema, Quantization, VectorSchema},
 };
 
 const VERSION: CollectionVersion = CollectionVersion { id: 1, version: 1 };
@@ -89,7 +89,7 @@ fn an_invalid_schema_is_rejected_from_every_source() {
         assert!(error.to_string().contains(reason), "{error}");
 
         let data_dir = DataDir::lock(directory.path()).unwrap();
-        let checked = data_dir.check(Cpu::detect()).unwrap();
+        let checked = data_dir.check(Cpu::detect(), 0).unwrap();
         let [damage] = &checked.store.damage[..] else { panic!("{:?}", checked.store.damage) };
         assert!(damage.to_string().contains(reason), "{damage}");
 
@@ -109,6 +109,57 @@ fn accepts_a_valid_schema() {
     let directory = directory_with(&schema());
     let engine = open(directory.path()).unwrap();
     assert_eq!(engine.collections().len(), 1);
+}
+
+/// Replaces computed vectors without logging a change, as no program does.
+#[test]
+fn check_compares_every_vector_of_a_snapshot_with_the_store() {
+    let mut schema = schema();
+    schema.fields.push(FieldSchema { name: "t".to_owned(), kind: FieldKind::Text });
+    vector_of(&mut schema).embed = Some(Embedding { fields: vec!["t".to_owned()], model: "m".to_owned() });
+    let directory = directory_with(&schema);
+    let engine = open(directory.path()).unwrap();
+    let fields = vec![Field { name: b"t"[..].into(), value: b"text"[..].into() }];
+    let vectors = engine.texts_to_embed(b"d", &fields);
+    let [text] = &vectors[..] else { panic!("{vectors:?}") };
+    let vector = |passage, value| ComputedVector {
+        collection: text.collection,
+        field: text.field,
+        passage,
+        model: [1; 16],
+        values: vec![value; 4],
+    };
+    let put = Op::Put {
+        key: b"d"[..].into(),
+        fields,
+        expires_at_ms: None,
+        vectors: vec![vector(0, 1.0), vector(1, 2.0)],
+        expected: Expected::Any,
+    };
+    engine.write(vec![put]).remove(0).unwrap();
+    engine.close();
+    drop(engine);
+    let check = || DataDir::lock(directory.path()).unwrap().check(Cpu::detect(), 0).unwrap();
+    assert!(check().is_clean(), "{:?}", check());
+    for passage in [0, 1] {
+        let store = Store::open(&directory.path().join(STORE_FILE), OPTIONS).unwrap();
+        let (doc, _) = store.read().unwrap().get(b"d").unwrap().unwrap();
+        let key = store::VectorKey { collection: text.collection, field: text.field, doc, passage };
+        let replace = |value: f32| {
+            let store = Store::open(&directory.path().join(STORE_FILE), OPTIONS).unwrap();
+            let mut writer = store.write().unwrap();
+            writer.set_vector(key, [1; 16], &value.to_le_bytes().repeat(4)).unwrap();
+            writer.commit().unwrap();
+        };
+        drop(store);
+        replace(9.0);
+        let checked = check();
+        assert!(checked.store.is_clean());
+        let [(_, Some(damage))] = &checked.snapshots[..] else { panic!("{checked:?}") };
+        assert!(damage.contains("does not match the store: document number 1: its vector"), "{damage}");
+        replace(f32::from(passage) + 1.0);
+        assert!(check().is_clean());
+    }
 }
 
 #[test]

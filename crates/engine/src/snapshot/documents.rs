@@ -1,9 +1,12 @@
 //! The binary format of a collection's documents: ordinals, expiries, tags, numbers, missing vectors.
 //!
-//! One entry per ordinal: a byte of flags (1: in use, 2: with expiry), the document, the change that assigned the
-//! ordinal to it, its expiry; a number per NUMERIC field (NaN for none); per TAG field the number of tags and each tag
-//! after its length; per VECTOR field whether the computed vector is missing. After the last entry, a byte 0xff;
-//! then the documents that violate the schema, and the last violation, empty if there is none. Little-endian.
+//! One entry per label, that is, per number that is a document's ordinal, or the label of a further passage, or free.
+//! It begins with a byte of flags: 1 for a document, 2 if that has an expiry, 4 for a passage, 0 if the label is free.
+//! For a document: its id, the change that assigned the ordinal to it, its expiry; a number per NUMERIC field (NaN for
+//! none); per TAG field the number of tags and each tag after its length; per VECTOR field whether the computed vector
+//! is missing. For a passage: the number of its field among the VECTOR fields, the ordinal of its document, its
+//! passage number, and the change that assigned the label to it. After the last entry, a byte 0xff; then the
+//! documents that violate the schema, and the last violation, empty if there is none. Little-endian.
 
 use std::io::{self, Write};
 
@@ -14,6 +17,7 @@ use crate::{
     binary::{ByteReader, DecodeError, write_bytes},
     collection::{Collection, CollectionState},
     ordinals::Entry,
+    passages::PassageKey,
     schema::{FieldKind, Schema},
 };
 
@@ -22,6 +26,7 @@ const ORDINALS_PER_LOCK: u32 = 1024;
 
 const IN_USE: u8 = 1;
 const HAS_EXPIRY: u8 = 2;
+const PASSAGE: u8 = 4;
 const END_OF_DOCUMENTS: u8 = u8::MAX;
 
 /// Writes the documents of `collection`. They may change meanwhile: each entry is consistent, but different entries
@@ -57,7 +62,7 @@ pub(super) fn write(collection: &Collection, output: &mut impl Write) -> io::Res
 
 fn write_document(state: &CollectionState, ordinal: u32, out: &mut Vec<u8>) {
     let Some(entry) = state.ordinals.entry(ordinal) else {
-        out.push(0);
+        write_passage(state, ordinal, out);
         return;
     };
     out.push(IN_USE | if entry.expires_at_ms.is_some() { HAS_EXPIRY } else { 0 });
@@ -82,8 +87,23 @@ fn write_document(state: &CollectionState, ordinal: u32, out: &mut Vec<u8>) {
     }
 }
 
-/// Loads documents into the state of a collection with this schema. If a document occurs twice, the later entry
-/// counts.
+fn write_passage(state: &CollectionState, label: u32, out: &mut Vec<u8>) {
+    let Some((PassageKey { slot, ordinal, passage }, since)) = state.passages.get(label) else {
+        out.push(0);
+        return;
+    };
+    out.push(PASSAGE);
+    out.extend_from_slice(
+        &u16::try_from(slot).expect("a schema has at most FIELDS_MAX fields").to_le_bytes(),
+    );
+    out.extend_from_slice(&ordinal.to_le_bytes());
+    out.extend_from_slice(&passage.to_le_bytes());
+    out.extend_from_slice(&since.to_le_bytes());
+}
+
+/// Loads documents into the state of a collection with this schema. If a document or a passage occurs twice, the later
+/// entry counts. Passages of documents that do not occur are dropped: their documents were written during the snapshot,
+/// so they are among the changes that are applied next.
 pub(super) fn read(bytes: &[u8], schema: &Schema) -> Result<CollectionState, DecodeError> {
     let count = |kind: fn(&FieldKind) -> bool| schema.fields.iter().filter(|field| kind(&field.kind)).count();
     let numbers = count(|kind| matches!(kind, FieldKind::Numeric));
@@ -98,8 +118,17 @@ pub(super) fn read(bytes: &[u8], schema: &Schema) -> Result<CollectionState, Dec
         if flags == END_OF_DOCUMENTS {
             break;
         }
-        if flags & !(IN_USE | HAS_EXPIRY) != 0 {
+        if !matches!(flags, 0 | IN_USE | PASSAGE) && flags != IN_USE | HAS_EXPIRY {
             return Err(input.malformed("unknown flags"));
+        }
+        if flags == PASSAGE {
+            let key =
+                PassageKey { slot: usize::from(input.u16()?), ordinal: input.u32()?, passage: input.u16()? };
+            if key.slot >= vectors || key.passage == 0 {
+                return Err(input.malformed("a passage that cannot be"));
+            }
+            let since = input.u64()?;
+            state.passages.restore(ordinal, key, since);
         }
         if flags & IN_USE != 0 {
             let doc = DocId(input.u64()?);
@@ -123,7 +152,9 @@ pub(super) fn read(bytes: &[u8], schema: &Schema) -> Result<CollectionState, Dec
         }
         ordinal += 1;
     }
-    state.ordinals.restore_free(ordinal);
+    let CollectionState { ordinals, passages, .. } = &mut state;
+    passages.retain_documents(ordinals.live());
+    ordinals.restore_free(ordinal, |label| passages.get(label).is_some());
     for _ in 0..input.u64()? {
         state.invalid.insert(DocId(input.u64()?));
     }

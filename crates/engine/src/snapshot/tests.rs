@@ -29,6 +29,10 @@ fn open(directory: &tempfile::TempDir) -> Snapshots {
     Snapshots::open(Arc::new(storage), [7; 16]).unwrap()
 }
 
+fn synced() -> Result<(HistoryId, Seq), StoreError> {
+    Ok((HistoryId([8; 16]), Seq::MAX))
+}
+
 fn upserted(doc: u64, seq: Seq) -> DocumentChange {
     let vectors = vec![FieldVectors::single(vec![doc as f32, 1.0])];
     let kind = DocumentChangeKind::Upserted {
@@ -48,9 +52,9 @@ fn a_vector_of_a_document_deleted_during_a_snapshot_is_removed() {
     collection.publish(vec![DocumentChange { doc: DocId(2), seq: 5, kind: DocumentChangeKind::Removed }], 5);
     // As if the index had been written before the delete, and the documents after it.
     collection.indexes[0].upsert(1, &[2.0, 1.0]);
-    assert_eq!(snapshots.write(&collection, || Ok(())).unwrap(), 5);
+    assert_eq!(snapshots.write(&collection, synced).unwrap(), 5);
 
-    let read = snapshots.read(version, &schema(), Cpu::detect()).unwrap().unwrap();
+    let read = snapshots.read(version, &schema(), Cpu::detect()).unwrap().unwrap().collection;
     assert_eq!(read.indexes[0].stats().vectors, 3);
     assert_eq!(read.indexes[0].vector(1), None);
     // Its ordinal is the next to be assigned.
@@ -64,7 +68,7 @@ fn a_snapshot_of_another_schema_is_not_used() {
     let directory = tempfile::tempdir().unwrap();
     let snapshots = open(&directory);
     let version = CollectionVersion { id: 1, version: 1 };
-    snapshots.write(&Collection::new(version, schema(), Cpu::detect()), || Ok(())).unwrap();
+    snapshots.write(&Collection::new(version, schema(), Cpu::detect()), synced).unwrap();
     let mut other = Schema::clone(&schema());
     other.fields[0].name = "w".to_owned();
     let error = snapshots.read(version, &Arc::new(other), Cpu::detect()).unwrap_err();
@@ -79,16 +83,16 @@ fn a_refined_graph_is_snapshotted_and_not_refined_again() {
     let collection = Collection::new(version, schema(), Cpu::detect());
     collection.publish((1..=400).map(|doc| upserted(doc, doc)).collect(), 400);
     collection.indexes[0].drain(usize::MAX);
-    snapshots.write(&collection, || Ok(())).unwrap();
+    snapshots.write(&collection, synced).unwrap();
     assert!(!is_snapshot_stale(&collection));
 
     assert!(collection.refine(100));
     assert!(!is_snapshot_stale(&collection), "half a pass does not count");
     while collection.refine(100) {}
     assert!(is_snapshot_stale(&collection));
-    snapshots.write(&collection, || Ok(())).unwrap();
+    snapshots.write(&collection, synced).unwrap();
     assert!(!is_snapshot_stale(&collection));
-    let read = snapshots.read(version, &schema(), Cpu::detect()).unwrap().unwrap();
+    let read = snapshots.read(version, &schema(), Cpu::detect()).unwrap().unwrap().collection;
     assert!(!read.refine(100));
 }
 
@@ -98,18 +102,18 @@ fn an_idle_collection_does_not_retain_the_changes_of_a_busy_one() {
     let snapshots = open(&directory);
     let collection = Collection::new(CollectionVersion { id: 1, version: 1 }, schema(), Cpu::detect());
     collection.publish(vec![upserted(1, 1)], 1);
-    snapshots.write(&collection, || Ok(())).unwrap();
+    snapshots.write(&collection, synced).unwrap();
     // Changes of other collections count too.
     collection.publish(Vec::new(), 100_001);
     assert!(!should_snapshot(&collection));
     collection.publish(Vec::new(), 100_002);
     assert!(should_snapshot(&collection));
-    snapshots.write(&collection, || Ok(())).unwrap();
+    snapshots.write(&collection, synced).unwrap();
     assert!(!should_snapshot(&collection));
 
     // A large collection is written less often.
     collection.publish((2..=30_000).map(|doc| upserted(doc, 100_001 + doc)).collect(), 130_001);
-    snapshots.write(&collection, || Ok(())).unwrap();
+    snapshots.write(&collection, synced).unwrap();
     collection.publish(Vec::new(), 130_001 + 120_000);
     assert!(!should_snapshot(&collection));
     collection.publish(Vec::new(), 130_001 + 120_001);

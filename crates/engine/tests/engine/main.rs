@@ -12,6 +12,7 @@ mod documents;
 mod durability;
 mod expiry;
 mod faults;
+mod forks;
 mod histories;
 mod model;
 #[allow(dead_code, reason = "the store's tests use the rest")]

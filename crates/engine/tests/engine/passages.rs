@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fs};
 
-use engine::{ComputedVector, Metric, Op, Query};
+use engine::{ComputedVector, DataDir, Metric, Op, Query};
 
 use crate::test_engine::*;
 
@@ -80,12 +80,44 @@ fn a_document_is_found_once_by_its_nearest_passage() {
 #[test]
 fn passages_are_found_again_after_reopening_and_after_a_crash() {
     let mut test = filled();
+    test.settle();
     test.reopen();
-    check(&test);
     let snapshots = fs::read_dir(test.dir.path().join("snapshots")).unwrap().count();
-    assert_eq!(snapshots, 0, "snapshots cannot hold passages");
+    assert_eq!(snapshots, 1);
+    assert_eq!(test.engine().collection("docs").unwrap().tail, 0, "the snapshot has the graph");
+    check(&test);
+    test.close();
+    let checked = DataDir::lock(test.dir.path()).unwrap().check(test.options.cpu, BEGIN_MS).unwrap();
+    assert!(checked.is_clean(), "{checked:?}");
+    test.open();
     test.crash();
     check(&test);
+}
+
+#[test]
+fn labels_of_passages_in_a_snapshot_are_not_assigned_again() {
+    let mut test = filled();
+    test.delete("doc:100");
+    test.reopen();
+    for number in 2000..2010 {
+        test.write(put_passages(&test, &format!("doc:{number}"), "new", &passages([number, number + 50])))
+            .unwrap();
+    }
+    test.delete("doc:two");
+    for number in 2000..2010 {
+        for (target, passage) in [(number, 0), (number + 50, 1)] {
+            let hits = test.engine().search(&query("docs", &vector(target), 1)).unwrap().hits;
+            assert_eq!(
+                (text(&hits[0].document.key), hits[0].passage),
+                (format!("doc:{number}"), Some(passage))
+            );
+        }
+    }
+    let hits = test.engine().search(&query("docs", &vector(1017), 1)).unwrap().hits;
+    assert_eq!((text(&hits[0].document.key), hits[0].passage), ("doc:many".to_owned(), Some(17)));
+    test.close();
+    let checked = DataDir::lock(test.dir.path()).unwrap().check(test.options.cpu, BEGIN_MS).unwrap();
+    assert!(checked.is_clean(), "{checked:?}");
 }
 
 #[test]

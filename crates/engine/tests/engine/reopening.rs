@@ -1,6 +1,8 @@
 //! The state after closing, after a kill, and for a second process.
 
-use engine::{Engine, Expected, FieldKind, Metric, Op, OpenError, Quantization, Query};
+use std::fs;
+
+use engine::{Engine, Expected, FieldKind, Metric, Op, OpenError, Quantization, Query, WriteError};
 
 use crate::test_engine::*;
 
@@ -57,7 +59,7 @@ fn all_data_survives_with_and_without_snapshots_and_after_a_kill() {
     test.reopen();
     assert_eq!(results(&test), before, "closed and opened");
     test.close();
-    std::fs::remove_dir_all(test.options.data_dir.join("snapshots")).unwrap();
+    fs::remove_dir_all(test.options.data_dir.join("snapshots")).unwrap();
     test.open();
     assert_eq!(results(&test), before, "opened without snapshot");
     assert_eq!(test.engine().warnings(), [] as [&str; 0]);
@@ -115,7 +117,7 @@ fn a_directory_is_locked_by_one_engine() {
 fn the_error_names_a_path_that_is_not_a_directory() {
     let test = TestEngine::new();
     let file = test.dir.path().join("file");
-    std::fs::write(&file, b"x").unwrap();
+    fs::write(&file, b"x").unwrap();
     let mut options = test.options.clone();
     options.data_dir = file.join("data");
     let message = Engine::open(options).unwrap_err().to_string();
@@ -161,13 +163,51 @@ fn a_missing_store_is_not_replaced_by_an_empty_one() {
     test.put("doc:1", &[("v", &blob(&vector(1)))]);
     test.close();
     let store = test.options.data_dir.join("nearfield.redb");
-    let bytes = std::fs::read(&store).unwrap();
-    std::fs::write(&store, b"").unwrap();
+    let bytes = fs::read(&store).unwrap();
+    fs::write(&store, b"").unwrap();
     let rejected = |test: &TestEngine| Engine::open(test.options.clone()).unwrap_err().to_string();
     assert!(rejected(&test).contains("restore it from a backup"), "{}", rejected(&test));
-    std::fs::remove_file(&store).unwrap();
+    fs::remove_file(&store).unwrap();
     assert!(rejected(&test).contains(store.to_str().unwrap()), "{}", rejected(&test));
-    std::fs::write(&store, bytes).unwrap();
+    fs::write(&store, bytes).unwrap();
     test.open();
     assert_eq!(test.engine().count("docs", None).unwrap(), 1);
+}
+
+#[test]
+fn a_store_file_that_was_moved_or_deleted_while_open_rejects_writes() {
+    type Displace = fn(&std::path::Path);
+    let displacements: [(Displace, &str); 3] = [
+        (|file| fs::remove_file(file).unwrap(), "moved or deleted"),
+        (|file| fs::rename(file, file.with_extension("moved")).unwrap(), "moved or deleted"),
+        (
+            |file| {
+                let other = file.with_extension("other");
+                fs::copy(file, &other).unwrap();
+                fs::rename(other, file).unwrap();
+            },
+            "replaced by another file",
+        ),
+    ];
+    for (displace, what) in displacements {
+        let test = TestEngine::new();
+        test.put("before", &[("a", b"b")]);
+        displace(&test.dir.path().join("nearfield.redb"));
+        let error = test.write(put("after", &[("a", b"b")])).unwrap_err();
+        assert!(error.to_string().contains(what), "{error}");
+        assert!(matches!(error, WriteError::ReadOnly { .. }), "{error:?}");
+        let reason = test.engine().writable().unwrap_err();
+        assert!(reason.contains(what), "{reason}");
+        assert!(test.engine().get(b"before").unwrap().is_some());
+    }
+}
+
+#[test]
+fn a_moved_data_directory_is_noticed_without_writes() {
+    let test = TestEngine::new();
+    let elsewhere = tempfile::tempdir().unwrap();
+    fs::rename(test.dir.path(), elsewhere.path().join("data")).unwrap();
+    while test.engine().writable().is_ok() {
+        std::thread::yield_now();
+    }
 }

@@ -3,6 +3,7 @@
 mod backups;
 #[allow(dead_code, reason = "the engine's tests use the remaining functions")]
 mod disks;
+mod histories;
 mod io_errors;
 mod matches_model;
 mod missing_rows;

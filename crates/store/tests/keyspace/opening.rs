@@ -144,7 +144,10 @@ fn rejects_a_store_of_a_newer_format() {
     overwrite_state(&path, &[9, 0, 0, 0, 1, 2, 3]);
     let error = open_error(&path);
     assert!(matches!(error, OpenError::NewerFormat { found: 9, .. }), "{error}");
-    assert!(error.to_string().contains("created by a newer version"), "{error}");
+    assert!(
+        error.to_string().contains("a newer version of Nearfield, format 9; this program reads up to 2"),
+        "{error}"
+    );
 }
 
 #[test]
