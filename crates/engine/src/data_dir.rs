@@ -231,11 +231,17 @@ impl DataDir {
         let unfinished = self.path.join(UNFINISHED_FILE);
         let mut source = File::open(self.store_file())?;
         let len = source.metadata()?.len();
-        progress
-            .start(format!("copying the store of format {from}, {} MiB, before converting it", len >> 20));
+        progress.start(format!(
+            "copying the store before converting it from format {from}, MiB of {}",
+            len >> 20
+        ));
         let mut target = create_file(&unfinished)?;
-        while io::copy(&mut (&mut source).take(CHUNK_BYTES), &mut target)? > 0 {
-            progress.advance((CHUNK_BYTES >> 20) as usize);
+        loop {
+            let copied = io::copy(&mut (&mut source).take(CHUNK_BYTES), &mut target)?;
+            if copied == 0 {
+                break;
+            }
+            progress.advance((copied >> 20) as usize);
         }
         target.sync_all()?;
         fs::rename(&unfinished, copy)?;

@@ -2,11 +2,12 @@
 
 use std::fs;
 
+use assert_cmd::assert::OutputAssertExt as _;
 use serde_json::Value;
 
 use crate::{
     documents::{document, home_with_documents, write_documents},
-    program::TestHome,
+    program::{TestHome, output},
 };
 
 const DOCUMENTS: usize = 300;
@@ -164,4 +165,82 @@ fn check_finds_damage_and_repair_saves_readable_rows() {
     let file = write_documents(&home, DOCUMENTS);
     home.ok(&["index", &file, "-c", "things", "--ttl", "30d"]);
     assert_eq!(exported_documents(&home).len(), DOCUMENTS);
+}
+
+/// A user without rights to files of others.
+#[cfg(unix)]
+const NOBODY: u32 = 65_534;
+
+/// Makes a directory and everything in it readable, and nothing writable, for a user without rights of its own.
+#[cfg(unix)]
+fn protect(path: &std::path::Path) {
+    use std::os::unix::fs::{PermissionsExt as _, chown};
+    if path.is_dir() {
+        fs::read_dir(path).unwrap().for_each(|entry| protect(&entry.unwrap().path()));
+    }
+    if rustix::process::geteuid().is_root() {
+        chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+    let mode = if path.is_dir() { 0o500 } else { 0o400 };
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[cfg(unix)]
+#[test]
+fn check_needs_no_permission_to_write_and_repair_says_what_it_needs() {
+    use std::os::unix::{fs::PermissionsExt as _, process::CommandExt as _};
+    let home = home_with_snapshot();
+    protect(&home.path(""));
+    let run = |args: &[&str]| {
+        let mut command = home.command(args);
+        if rustix::process::geteuid().is_root() {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        output(command.assert())
+    };
+    for lock in ["a lock file", "no lock file"] {
+        let checked = run(&["check"]);
+        assert_eq!(checked.code, Some(0), "{lock}: {checked:?}");
+        assert!(checked.out.starts_with("nothing is damaged: 300 documents"), "{lock}: {checked:?}");
+        for command in [&["repair"][..], &["collections"]] {
+            let failed = run(command);
+            assert_eq!(failed.code, Some(4), "{lock}: {failed:?}");
+            assert!(failed.err.contains("permission to create and change files"), "{lock}: {failed:?}");
+        }
+        fs::set_permissions(home.path("data"), fs::Permissions::from_mode(0o700)).unwrap();
+        let _ = fs::remove_file(home.path("data/lock"));
+        fs::set_permissions(home.path("data"), fs::Permissions::from_mode(0o500)).unwrap();
+    }
+    fs::set_permissions(home.path("data"), fs::Permissions::from_mode(0o700)).unwrap();
+    fs::set_permissions(home.path(""), fs::Permissions::from_mode(0o700)).unwrap();
+}
+
+/// redb panics on some damaged pages. The panics become findings.
+#[test]
+fn check_and_repair_of_a_damaged_store_print_no_panic() {
+    const PAGE_BYTES: usize = 4096;
+    const DAMAGED_PAGES: usize = 24;
+    let home = home_with_snapshot();
+    let store = home.path("data/nearfield.redb");
+    let whole = fs::read(&store).unwrap();
+    let pages: Vec<usize> =
+        (1..whole.len() / PAGE_BYTES).filter(|page| whole[page * PAGE_BYTES] != 0).collect();
+    for page in pages.iter().step_by(pages.len() / DAMAGED_PAGES) {
+        let mut damaged = whole.clone();
+        damaged[page * PAGE_BYTES + 2..page * PAGE_BYTES + 12].fill(0xff);
+        for command in ["check", "repair"] {
+            fs::write(&store, &damaged).unwrap();
+            let run = output(home.command(&[command]).env("RUST_BACKTRACE", "1").assert());
+            assert!(matches!(run.code, Some(0 | 1 | 4)), "page {page}: {run:?}");
+            for trace in ["panicked", "backtrace", "RUST_BACKTRACE"] {
+                assert!(!run.err.contains(trace), "{command} with page {page} damaged: {run:?}");
+            }
+        }
+        for entry in fs::read_dir(home.path("data")).unwrap() {
+            let path = entry.unwrap().path();
+            if path.to_str().unwrap().contains(".damaged-") {
+                fs::remove_file(path).unwrap();
+            }
+        }
+    }
 }

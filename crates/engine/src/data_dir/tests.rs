@@ -162,6 +162,78 @@ fn check_compares_every_vector_of_a_snapshot_with_the_store() {
     }
 }
 
+/// Name and content of every file in a directory and its directories.
+fn contents(path: &Path) -> std::collections::BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = std::collections::BTreeMap::new();
+    for entry in fs::read_dir(path).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(contents(&path));
+        } else {
+            found.insert(path.clone(), fs::read(&path).unwrap());
+        }
+    }
+    found
+}
+
+#[test]
+fn check_changes_nothing_even_where_the_store_was_not_closed() {
+    let directory = directory_with(&schema());
+    let engine = open(directory.path()).unwrap();
+    engine.write(vec![put(b"d")]).remove(0).unwrap();
+    engine.close();
+    drop(engine);
+    let engine = open(directory.path()).unwrap();
+    engine.write(vec![put(b"e")]).remove(0).unwrap();
+    // As a kill at this moment leaves it.
+    let killed = tempfile::tempdir().unwrap();
+    for (path, bytes) in contents(directory.path()) {
+        let copy = killed.path().join(path.strip_prefix(directory.path()).unwrap());
+        fs::create_dir_all(copy.parent().unwrap()).unwrap();
+        fs::write(copy, bytes).unwrap();
+    }
+    let unfinished = killed.path().join(SNAPSHOT_DIRECTORY).join("000001-000001.snapshot.unfinished");
+    fs::write(unfinished, "half").unwrap();
+    let before = contents(killed.path());
+    let checked = DataDir::lock_unchanged(killed.path()).unwrap().check(Cpu::detect(), 0).unwrap();
+    assert!(checked.is_clean(), "{checked:?}");
+    assert_eq!((checked.store.counts.documents, checked.snapshots.len()), (2, 1));
+    assert!(contents(killed.path()) == before);
+}
+
+#[cfg(unix)]
+#[test]
+fn files_and_directories_are_created_for_their_owner_only() {
+    use std::os::unix::fs::PermissionsExt as _;
+    fn check(path: &Path) {
+        let mode = fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{} has mode {mode:o}", path.display());
+        if path.is_dir() {
+            fs::read_dir(path).unwrap().for_each(|entry| check(&entry.unwrap().path()));
+        }
+    }
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("deep").join("data");
+    let engine = open(&path).unwrap();
+    engine.create_collection("docs", schema()).unwrap();
+    engine.write(vec![put(b"d")]).remove(0).unwrap();
+    engine.close();
+    check(&home.path().join("deep"));
+    for file in [STORE_FILE, LOCK_FILE, "snapshots/000001-000001.snapshot"] {
+        assert!(path.join(file).exists(), "{file}");
+    }
+}
+
+fn put(key: &[u8]) -> Op {
+    Op::Put {
+        key: key.into(),
+        fields: Vec::new(),
+        expires_at_ms: None,
+        vectors: Vec::new(),
+        expected: Expected::Any,
+    }
+}
+
 #[test]
 fn a_replaced_store_is_not_reported_as_unchanged() {
     let directory = directory_with(&schema());

@@ -1,7 +1,10 @@
 //! The address of the server of a data directory: a file next to the store, which commands read.
 
+#[cfg(unix)]
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::{
-    fs, io,
+    fs,
+    io::{self, Write as _},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
 };
@@ -47,12 +50,30 @@ impl ServerAddress {
         let json = serde_json::to_vec(&address)
             .map_err(|source| ServeError::AddressFile { path: path.clone(), source: source.into() })?;
         let temporary = data_dir.join(format!("{FILE_NAME}.new"));
-        fs::create_dir_all(data_dir)
-            .and_then(|()| fs::write(&temporary, json))
+        create_directory(data_dir)
+            .and_then(|()| write_file(&temporary, &json))
             .and_then(|()| fs::rename(&temporary, &path))
             .map_err(|source| ServeError::AddressFile { path: path.clone(), source })?;
         Ok(AddressFile { data_dir: data_dir.to_owned(), address })
     }
+}
+
+/// Creates a directory and its missing parents, for the owner only.
+fn create_directory(path: &Path) -> io::Result<()> {
+    let mut create = fs::DirBuilder::new();
+    create.recursive(true);
+    #[cfg(unix)]
+    create.mode(0o700);
+    create.create(path)
+}
+
+/// Writes a file for the owner only.
+fn write_file(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut create = fs::OpenOptions::new();
+    create.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    create.mode(0o600);
+    create.open(path)?.write_all(content)
 }
 
 /// The file, which is removed on drop.
@@ -105,6 +126,20 @@ mod tests {
         );
         drop(written);
         assert_eq!(ServerAddress::read(dir.path()).unwrap(), None);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_directory_and_the_file_are_for_their_owner_only() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let home = tempfile::tempdir().unwrap();
+        let dir = home.path().join("data");
+        let _written =
+            ServerAddress::write(&dir, url("127.0.0.1:8000".parse().unwrap(), false), None).unwrap();
+        for path in [dir.clone(), dir.join(FILE_NAME)] {
+            let mode = fs::metadata(&path).unwrap().permissions().mode();
+            assert_eq!(mode & 0o077, 0, "{} has mode {mode:o}", path.display());
+        }
     }
 
     #[test]
