@@ -33,8 +33,7 @@ async fn service_during_drop(dir: &Path) -> (Service, mpsc::Sender<()>, tokio::t
     put_in(&service, "doomed", "1", "plum").await.unwrap();
     // Without the backfill thread, only the test switches versions.
     service.inner.backfill.close();
-    let retitled = with_title_embedding(schema());
-    service.put_collection(&cx(), "articles", retitled, true).await.unwrap();
+    service.put_collection(&cx(), "articles", with_ttl(schema()), true).await.unwrap();
 
     let (release, released) = mpsc::channel();
     let (started, has_started) = mpsc::channel();
@@ -50,8 +49,9 @@ async fn service_during_drop(dir: &Path) -> (Service, mpsc::Sender<()>, tokio::t
     (service, release, dropping)
 }
 
-fn with_title_embedding(mut schema: Schema) -> Schema {
-    embedding(&mut schema).fields = vec!["title".into()];
+/// Another schema, for which no vector has to be computed.
+fn with_ttl(mut schema: Schema) -> Schema {
+    schema.ttl = Some(Duration::from_secs(3600));
     schema
 }
 
@@ -92,7 +92,7 @@ async fn searches_continue_while_a_switch_waits_for_a_drop() {
     drop(release);
     dropping.await.unwrap();
     switching.join().unwrap();
-    assert_eq!(service.schema("articles").unwrap(), with_title_embedding(schema()));
+    assert_eq!(service.schema("articles").unwrap(), with_ttl(schema()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
