@@ -2,15 +2,23 @@
 #![cfg(target_os = "linux")]
 
 use std::{
+    fs::File,
     io::{BufRead as _, BufReader},
     os::unix::net::UnixDatagram,
     process::Stdio,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
 use server::serve::ServerAddress;
 
-use crate::program::{TestHome, signal};
+use crate::{
+    fake_server::{FakeServer, Response},
+    program::{TestHome, signal},
+};
 
 /// Longer than any step takes.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -137,4 +145,35 @@ fn systemd_unit_runs_a_valid_command() {
     for line in ["Type=notify", "ExecReload=/bin/kill -HUP $MAINPID", "NoNewPrivileges=yes"] {
         assert!(unit.lines().any(|found| found == line), "{line}");
     }
+}
+
+/// Anyone may listen at the address of a server that was killed.
+#[test]
+fn commands_send_nothing_to_the_recorded_address() {
+    let home = TestHome::new();
+    home.write("nearfield.toml", "api_key = \"the-key-for-testing-it\"\n");
+    let requests = Arc::new(AtomicUsize::new(0));
+    let counted = requests.clone();
+    let impostor = FakeServer::start(move |_| {
+        counted.fetch_add(1, Relaxed);
+        Response::json(200, "{}")
+    });
+    let server = home.serve(&[]);
+    let record = home.read("data/server.json").replace(&server.url, &impostor.url());
+    home.write("data/server.json", &record);
+    assert!(record.contains(&impostor.url()), "{record}");
+    home.ok(&["stats"]);
+    home.ok(&["backup", "saved"]);
+    // Killed: its files remain. Another process holds the directory, such as a command or the next server.
+    drop(server);
+    assert!(home.path("data/server.sock").exists());
+    assert_eq!(home.read("data/server.json"), record);
+    let lock = File::options().write(true).open(home.path("data/lock")).unwrap();
+    lock.lock().unwrap();
+    for command in [&["stats"][..], &["get", "a"], &["backup", "saved-2"]] {
+        home.fails(4, command, &["in use by process", "does not answer", "--url"]);
+    }
+    drop(lock);
+    home.ok(&["stats"]);
+    assert_eq!(requests.load(Relaxed), 0);
 }

@@ -22,9 +22,6 @@ pub struct ServerAddress {
     pub url: String,
     /// Its process id.
     pub pid: u32,
-    /// The file of its certificate, if it serves HTTPS.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub certificate: Option<PathBuf>,
 }
 
 impl ServerAddress {
@@ -38,23 +35,19 @@ impl ServerAddress {
     }
 
     /// Writes the address of this process into `data_dir`. The file is removed when the result is dropped.
-    pub(super) fn write(
-        data_dir: &Path,
-        url: String,
-        certificate: Option<&Path>,
-    ) -> Result<AddressFile, ServeError> {
+    pub(super) fn write(data_dir: &Path, url: String) -> Result<AddressFile, ServeError> {
         let path = data_dir.join(FILE_NAME);
-        // A reader may have another working directory. A path that cannot be made absolute cannot be read either.
-        let certificate = certificate.and_then(|path| std::path::absolute(path).ok());
-        let address = ServerAddress { url, pid: std::process::id(), certificate };
-        let json = serde_json::to_vec(&address)
-            .map_err(|source| ServeError::AddressFile { path: path.clone(), source: source.into() })?;
+        let address = ServerAddress { url, pid: std::process::id() };
         let temporary = data_dir.join(format!("{FILE_NAME}.new"));
-        create_directory(data_dir)
-            .and_then(|()| write_file(&temporary, &json))
-            .and_then(|()| fs::rename(&temporary, &path))
-            .map_err(|source| ServeError::AddressFile { path: path.clone(), source })?;
-        Ok(AddressFile { data_dir: data_dir.to_owned(), address })
+        let written = serde_json::to_vec(&address).map_err(Into::into).and_then(|json| {
+            create_directory(data_dir)?;
+            write_file(&temporary, &json)?;
+            fs::rename(&temporary, &path)
+        });
+        match written {
+            Ok(()) => Ok(AddressFile { data_dir: data_dir.to_owned(), address }),
+            Err(source) => Err(ServeError::AddressFile { path, source }),
+        }
     }
 }
 
@@ -113,17 +106,9 @@ mod tests {
     fn the_file_is_removed_with_the_server() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(ServerAddress::read(dir.path()).unwrap(), None);
-        let written =
-            ServerAddress::write(dir.path(), url("0.0.0.0:8000".parse().unwrap(), false), None).unwrap();
+        let written = ServerAddress::write(dir.path(), url("0.0.0.0:8000".parse().unwrap(), false)).unwrap();
         let found = ServerAddress::read(dir.path()).unwrap().unwrap();
-        assert_eq!(
-            found,
-            ServerAddress {
-                url: "http://127.0.0.1:8000".to_owned(),
-                pid: std::process::id(),
-                certificate: None
-            }
-        );
+        assert_eq!(found, ServerAddress { url: "http://127.0.0.1:8000".to_owned(), pid: std::process::id() });
         drop(written);
         assert_eq!(ServerAddress::read(dir.path()).unwrap(), None);
     }
@@ -134,8 +119,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt as _;
         let home = tempfile::tempdir().unwrap();
         let dir = home.path().join("data");
-        let _written =
-            ServerAddress::write(&dir, url("127.0.0.1:8000".parse().unwrap(), false), None).unwrap();
+        let _written = ServerAddress::write(&dir, url("127.0.0.1:8000".parse().unwrap(), false)).unwrap();
         for path in [dir.clone(), dir.join(FILE_NAME)] {
             let mode = fs::metadata(&path).unwrap().permissions().mode();
             assert_eq!(mode & 0o077, 0, "{} has mode {mode:o}", path.display());
@@ -145,10 +129,8 @@ mod tests {
     #[test]
     fn the_file_of_another_server_is_kept() {
         let dir = tempfile::tempdir().unwrap();
-        let first =
-            ServerAddress::write(dir.path(), url("127.0.0.1:8000".parse().unwrap(), true), None).unwrap();
-        let _second =
-            ServerAddress::write(dir.path(), url("[::]:8001".parse().unwrap(), true), None).unwrap();
+        let first = ServerAddress::write(dir.path(), url("127.0.0.1:8000".parse().unwrap(), true)).unwrap();
+        let _second = ServerAddress::write(dir.path(), url("[::]:8001".parse().unwrap(), true)).unwrap();
         drop(first);
         assert_eq!(ServerAddress::read(dir.path()).unwrap().unwrap().url, "https://[::1]:8001");
     }

@@ -61,7 +61,7 @@ const HEADERS_MAX: usize = 100;
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
 /// Pause after the system failed to accept a connection, for example because of too many open files.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How connections are served.
 #[derive(Clone, Debug)]
@@ -193,6 +193,9 @@ enum Slot {
     Regular(ConnectionSlot),
     /// For health checks only.
     HealthOnly { _permit: OwnedSemaphorePermit },
+    /// For commands on this machine.
+    #[cfg(unix)]
+    Local { _permit: OwnedSemaphorePermit },
 }
 
 impl Acceptor {
@@ -270,8 +273,8 @@ impl Acceptor {
             tracing::debug!(%peer, "cannot set TCP_NODELAY: {error}");
         }
         let head = match slot {
-            Slot::Regular(_) => self.timeouts.head,
             Slot::HealthOnly { .. } => self.timeouts.head.min(HEALTH_HEADER_TIMEOUT),
+            _ => self.timeouts.head,
         };
         let connection = Connection {
             handler: self.handler.clone(),
@@ -305,13 +308,13 @@ impl Slot {
     fn evicted(&self) -> CancellationToken {
         match self {
             Slot::Regular(slot) => slot.evicted(),
-            Slot::HealthOnly { .. } => CancellationToken::new(),
+            _ => CancellationToken::new(),
         }
     }
 }
 
 /// A connection and the settings it is served with.
-struct Connection {
+pub(super) struct Connection {
     handler: Arc<ArcSwap<RequestHandler>>,
     peer: SocketAddr,
     slot: Arc<Slot>,
@@ -322,6 +325,24 @@ struct Connection {
 }
 
 impl Connection {
+    /// A connection of a command on this machine. Its peer is the loopback address.
+    #[cfg(unix)]
+    pub(super) fn local(
+        handler: Arc<ArcSwap<RequestHandler>>,
+        settings: &ConnectionSettings,
+        permit: OwnedSemaphorePermit,
+    ) -> Connection {
+        Connection {
+            handler,
+            peer: (std::net::Ipv4Addr::LOCALHOST, 0).into(),
+            slot: Arc::new(Slot::Local { _permit: permit }),
+            timeouts: HeaderTimeouts { head: settings.header_timeout, idle: settings.idle_timeout },
+            write_timeout: settings.write_timeout,
+            read_rate_min: settings.read_rate_min,
+            stopping: settings.http.stopping.clone(),
+        }
+    }
+
     /// Serves the connection to its end, after a handshake if there is `tls`.
     async fn run(self, stream: TcpStream, tls: Option<Tls>) {
         let Some(tls) = tls else { return self.serve(stream).await };
@@ -337,7 +358,7 @@ impl Connection {
     }
 
     /// Serves the connection to its end.
-    async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+    pub(super) async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
         let Connection { handler, peer, slot, timeouts, write_timeout, read_rate_min, stopping } = self;
         let is_health_only = slot.is_health_only();
         // Whether the client may still be sending a body that nobody reads.
@@ -411,6 +432,8 @@ async fn answer(
             request.extensions_mut().insert(HealthOnly);
             None
         }
+        #[cfg(unix)]
+        Slot::Local { .. } => None,
     };
     let mut response = handler.handle(request).await?;
     if let Some(progress) = progress
@@ -423,10 +446,10 @@ async fn answer(
 }
 
 /// Counts a connection for as long as it lives.
-struct ConnectionGauge;
+pub(super) struct ConnectionGauge;
 
 impl ConnectionGauge {
-    fn new() -> ConnectionGauge {
+    pub(super) fn new() -> ConnectionGauge {
         gauge!(CONNECTIONS).increment(1.0);
         ConnectionGauge
     }

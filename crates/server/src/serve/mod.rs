@@ -5,6 +5,8 @@ mod closing;
 mod connection_table;
 mod connections;
 mod header_timeout;
+#[cfg(unix)]
+mod local_socket;
 mod notify;
 mod open_files;
 pub mod signals;
@@ -17,6 +19,7 @@ use std::{
     ffi::OsString,
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
+    path::Path,
     sync::Arc,
     time::Duration,
 };
@@ -24,10 +27,15 @@ use std::{
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub use address::ServerAddress;
 pub use connections::{ConnectionSettings, run};
+#[cfg(unix)]
+use local_socket::LocalSocket;
+#[cfg(unix)]
+pub use local_socket::connect_local;
 use notify::notify;
 use supervisor::Supervisor;
 pub use tls::{Tls, TlsError, TlsFiles};
@@ -250,6 +258,7 @@ impl Server {
             let (access, tls) = (http.access.clone(), self.tls.clone());
             signals::on_reload(&supervisor, move || reload(&load_keys, &access, tls.as_ref()))
                 .map_err(ServeError::Runtime)?;
+            let local_settings = settings.clone();
             let serving = tokio::spawn(connections::serve_with(
                 vec![listener],
                 handler.clone(),
@@ -268,12 +277,13 @@ impl Server {
                 () = stop.cancelled() => return Ok(None),
             };
             handler.store(Arc::new(RequestHandler::new(opened.clone(), http.clone())));
-            // Commands on a Redis connect to the Redis itself, so they need no server address.
-            let address_file = match self.settings.service.store {
-                Store::Directory => Some({
-                    let certificate = self.tls.as_ref().map(Tls::certificate_file);
-                    ServerAddress::write(&self.settings.service.data_dir, url.clone(), certificate)?
-                }),
+            // Commands on a Redis connect to the Redis itself.
+            let local = match &self.settings.service.store {
+                Store::Directory => {
+                    let data_dir = &self.settings.service.data_dir;
+                    let serving = serve_local(data_dir, &handler, &local_settings, &supervisor);
+                    Some((ServerAddress::write(data_dir, url.clone())?, serving))
+                }
                 Store::Redis(_) => None,
             };
             tracing::info!(url, "serving");
@@ -282,7 +292,9 @@ impl Server {
             notify(manager.as_deref(), "STOPPING=1");
             // Ends when all requests are answered or the grace period is over.
             let _ = serving.await;
-            drop(address_file);
+            if let Some((_address_file, Some(serving))) = local {
+                let _ = serving.await;
+            }
             Ok(Some(opened))
         });
         runtime.shutdown_timeout(Duration::from_secs(1));
@@ -328,6 +340,26 @@ impl Server {
             tls: self.tls.clone(),
         }
     }
+}
+
+/// Serves the commands of this machine in the background. Where there are no Unix sockets, commands need `--url`.
+fn serve_local(
+    data_dir: &Path,
+    handler: &Arc<ArcSwap<RequestHandler>>,
+    settings: &ConnectionSettings,
+    supervisor: &Supervisor,
+) -> Option<JoinHandle<()>> {
+    #[cfg(unix)]
+    match LocalSocket::bind(data_dir) {
+        Ok(socket) => {
+            return Some(tokio::spawn(socket.serve(handler.clone(), settings.clone(), supervisor.clone())));
+        }
+        Err(error) => tracing::warn!(
+            "commands reach this server only with --url: cannot listen in {}: {error}",
+            data_dir.display()
+        ),
+    }
+    None
 }
 
 /// Opens the service on a temporary thread: opening frees about 100 MB, which the allocator would keep for a thread

@@ -1,10 +1,6 @@
 //! TLS with a certificate that can be reloaded while the server runs.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use rustls::{
@@ -96,11 +92,6 @@ impl Tls {
     pub fn reload(&self) -> Result<(), TlsError> {
         self.certificate.0.store(read(&self.files)?);
         Ok(())
-    }
-
-    /// The file of the chain.
-    pub(super) fn certificate_file(&self) -> &Path {
-        &self.files.cert
     }
 
     /// Performs the handshake with a client, within `limit`.

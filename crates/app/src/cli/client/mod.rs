@@ -1,10 +1,12 @@
 //! How commands reach the data: requests to the HTTP interface.
 //!
-//! If a server holds the data directory, or `--url` names one, requests go over the network. Otherwise, and for Redis,
-//! the service is opened in this process and its routes are called without a socket.
+//! If `--url` names a server, requests go over the network; if a server holds the data directory, through its Unix socket
+//! there. Otherwise, and for Redis, the service is opened in this process and its routes are called without a socket.
 
 mod discovery;
 mod in_process;
+#[cfg(unix)]
+mod local;
 mod message;
 mod path;
 mod remote;
@@ -45,7 +47,7 @@ impl fmt::Debug for ClientFlags {
 /// A connection to the data.
 #[derive(Debug)]
 pub(crate) enum Client {
-    /// A server on the network.
+    /// A server on the network or on this machine.
     Remote(Remote),
     /// A service in this process.
     InProcess(InProcess),

@@ -1,17 +1,23 @@
 //! Requests over the network.
 
+#[cfg(unix)]
+use std::path::Path;
 use std::{io::Write, net::IpAddr, time::Duration};
 
 use anyhow::Context as _;
 use axum::http::{Request, Uri, header};
 use ureq::{
     Agent,
+    config::ConfigBuilder,
+    typestate::AgentScope,
     unversioned::{
         resolver::DefaultResolver,
         transport::{ConnectProxyConnector, Connector as _, TcpConnector},
     },
 };
 
+#[cfg(unix)]
+use super::local::LocalConnector;
 use super::{
     message::{self, ApiRequest, ApiResponse},
     tls::TlsConnector,
@@ -29,6 +35,8 @@ const TIMEOUT_MS: &str = "60000";
 /// A server.
 #[derive(Debug)]
 pub(crate) struct Remote {
+    /// What requests begin with.
+    base: String,
     url: String,
     authorization: Option<header::HeaderValue>,
     agent: Agent,
@@ -52,16 +60,7 @@ impl Remote {
         if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.query().is_some() {
             return Err(invalid());
         }
-        let authorization = key
-            .map(|key| header::HeaderValue::from_str(&format!("Bearer {key}")))
-            .transpose()
-            .map_err(|_| UsageError("the API key contains invalid characters".to_owned()))?;
-        let mut config = Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .timeout_connect(Some(Duration::from_secs(5)))
-            .timeout_global(Some(Duration::from_secs(10 * 60)))
-            .user_agent(concat!("nearfield/", env!("CARGO_PKG_VERSION")));
+        let mut config = config();
         if is_loopback(&host) {
             config = config.proxy(None);
         }
@@ -70,7 +69,21 @@ impl Remote {
                 .chain(TcpConnector::default())
                 .chain(TlsConnector::new(trust.config()));
         let agent = Agent::with_parts(config.build(), connector, DefaultResolver::default());
-        Ok(Remote { url, authorization, agent })
+        Ok(Remote { base: url.clone(), url, authorization: authorization(key)?, agent })
+    }
+
+    /// A client of the server that holds `data_dir`; its URL `url` is only shown. Nothing is sent yet.
+    #[cfg(unix)]
+    pub(super) fn local(data_dir: &Path, url: &str, key: Option<&str>) -> Result<Remote, UsageError> {
+        let connector = LocalConnector { data_dir: data_dir.to_owned() };
+        let config = config().proxy(None).build();
+        Ok(Remote {
+            // An address, so that no name is looked up.
+            base: "http://127.0.0.1".to_owned(),
+            url: url.to_owned(),
+            authorization: authorization(key)?,
+            agent: Agent::with_parts(config, connector, DefaultResolver::default()),
+        })
     }
 
     /// The server's URL.
@@ -83,7 +96,7 @@ impl Remote {
         let no_response = |source: ureq::Error| connection_error(&self.url, source);
         let mut request = Request::builder()
             .method(call.method.clone())
-            .uri(format!("{}{}", self.url, call.path))
+            .uri(format!("{}{}", self.base, call.path))
             .header(header::ACCEPT, "application/json")
             .header(TIMEOUT_HEADER, TIMEOUT_MS);
         if let Some(authorization) = &self.authorization {
@@ -106,7 +119,7 @@ impl Remote {
     /// Writes the body of a response to `out` as it arrives, without limits on length or time.
     pub(super) fn download(&self, path: &str, out: &mut dyn Write) -> anyhow::Result<()> {
         let no_response = |source: ureq::Error| connection_error(&self.url, source);
-        let mut request = self.agent.get(format!("{}{path}", self.url));
+        let mut request = self.agent.get(format!("{}{path}", self.base));
         if let Some(authorization) = &self.authorization {
             request = request.header(header::AUTHORIZATION, authorization);
         }
@@ -122,6 +135,21 @@ impl Remote {
         std::io::copy(&mut body, out).with_context(|| format!("reading from {}", self.url))?;
         Ok(())
     }
+}
+
+fn config() -> ConfigBuilder<AgentScope> {
+    Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .timeout_connect(Some(Duration::from_secs(5)))
+        .timeout_global(Some(Duration::from_secs(10 * 60)))
+        .user_agent(concat!("nearfield/", env!("CARGO_PKG_VERSION")))
+}
+
+fn authorization(key: Option<&str>) -> Result<Option<header::HeaderValue>, UsageError> {
+    key.map(|key| header::HeaderValue::from_str(&format!("Bearer {key}")))
+        .transpose()
+        .map_err(|_| UsageError("the API key contains invalid characters".to_owned()))
 }
 
 fn connection_error(url: &str, source: ureq::Error) -> ConnectionError {

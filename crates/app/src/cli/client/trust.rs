@@ -1,9 +1,7 @@
-//! Which certificates are trusted: those of public authorities, those given by the user, and that of the server that
-//! holds the local data directory.
+//! Which certificates are trusted: those of public authorities and those given by the user.
 
 use std::{path::Path, sync::Arc};
 
-use anyhow::Context as _;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
     client::{
@@ -23,8 +21,6 @@ use crate::cli::error::UsageError;
 pub(super) struct TrustedCertificates {
     /// Certificates of authorities, or of servers themselves.
     extra: Vec<CertificateDer<'static>>,
-    /// The certificate of the server that holds the data directory, accepted for any name and date.
-    local_server: Option<CertificateDer<'static>>,
 }
 
 impl TrustedCertificates {
@@ -47,16 +43,7 @@ impl TrustedCertificates {
                 .add(certificate.clone())
                 .map_err(|error| invalid(format!("certificate {} cannot be used ({error})", nth + 1)))?;
         }
-        Ok(TrustedCertificates { extra, local_server: None })
-    }
-
-    /// Trusts the first certificate of the file, for the server that holds the data directory.
-    pub(super) fn with_local_server(mut self, path: &Path) -> anyhow::Result<TrustedCertificates> {
-        let chain = read(path).with_context(|| {
-            format!("reading {}, the certificate of the server that holds the data directory", path.display())
-        })?;
-        self.local_server = chain.into_iter().next();
-        Ok(self)
+        Ok(TrustedCertificates { extra })
     }
 
     /// The TLS configuration of connections.
@@ -107,9 +94,6 @@ impl ServerCertVerifier for CertificateVerifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        if self.trust.local_server.as_ref() == Some(presented) {
-            return Ok(ServerCertVerified::assertion());
-        }
         match self.authorities.verify_server_cert(presented, intermediates, name, ocsp_response, now) {
             // `openssl req -x509` marks its certificates as an authority's, which webpki rejects for a server. It has
             // checked the dates before that.
