@@ -50,6 +50,7 @@ pub use engine::{
 };
 pub use error::{Error, ErrorKind};
 pub use meter::Activity;
+pub use read::IncompleteDelete;
 pub use search::{Hit, SearchResponse};
 pub use search_request::{Fusion, Leg, Paging, SearchRequest, too_many_fields};
 pub use timing::Timing;

@@ -35,3 +35,7 @@ pub const EF_SEARCH_DEFAULT: usize = 80;
 
 /// Bytes of a document's id.
 pub const ID_BYTES_MAX: usize = 512;
+
+/// Latest expiry of a document in Unix milliseconds: the end of the year 9999. Many programs cannot represent later
+/// times.
+pub const EXPIRES_AT_MS_MAX: u64 = 253_402_300_799_999;

@@ -1,6 +1,9 @@
 //! Operations that read or delete documents.
 
+use std::time::Duration;
+
 use engine::Expected;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     Context, Document, Error, ErrorKind, Scrolled, Service, Stats,
@@ -16,6 +19,19 @@ use crate::{
 
 /// The maximum number of passes over a collection when documents change while they are being deleted.
 const PASSES_MAX: usize = 16;
+
+/// How long the deletion of the last documents found may take after the deadline.
+const COMMIT_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// A deletion by filter that ended early. The documents that are left still match, so repeating it continues.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{error}")]
+pub struct IncompleteDelete {
+    /// Documents deleted before.
+    pub deleted: u64,
+    /// Why it ended.
+    pub error: Error,
+}
 
 impl Service {
     /// Gets a document by id.
@@ -49,22 +65,42 @@ impl Service {
     }
 
     /// Deletes every document that matches the filter; returns their number.
-    pub async fn delete_matching(&self, cx: &Context, collection: &str, filter: &str) -> Result<u64, Error> {
+    pub async fn delete_matching(
+        &self,
+        cx: &Context,
+        collection: &str,
+        filter: &str,
+    ) -> Result<u64, IncompleteDelete> {
+        let mut deleted = 0;
+        self.delete_passes(cx, collection, filter, &mut deleted)
+            .await
+            .map_err(|error| IncompleteDelete { deleted, error })?;
+        Ok(deleted)
+    }
+
+    async fn delete_passes(
+        &self,
+        cx: &Context,
+        collection: &str,
+        filter: &str,
+        deleted: &mut u64,
+    ) -> Result<(), Error> {
         let call = self.shared().begin(cx)?;
+        // What is found within the time limit is deleted, so that the number of deleted documents is known.
+        let commit = self.shared().begin(&Context {
+            deadline: Some(call.deadline() + COMMIT_TIME_MAX),
+            cancel: CancellationToken::new(),
+            ..cx.clone()
+        })?;
         let collection = self.shared().resolve(Some(collection))?;
         let filter = collection.parse_filter(filter)?;
-        let mut deleted = 0;
         for _ in 0..PASSES_MAX {
-            let changed = self.delete_pass(&call, &collection, &filter, &mut deleted).await?;
-            if !changed {
-                return Ok(deleted);
+            if !self.delete_pass(&call, &commit, &collection, &filter, deleted).await? {
+                return Ok(());
             }
         }
-        Err(Error::new(
-            ErrorKind::Conflict,
-            "contended",
-            format!("matching documents kept changing: {deleted} were deleted, some may remain; try again"),
-        ))
+        let message = "matching documents kept changing, and some may remain; try again";
+        Err(Error::new(ErrorKind::Conflict, "contended", message))
     }
 
     /// Deletes matching documents in one pass over the collection; `true` if a document changed between being
@@ -72,6 +108,7 @@ impl Service {
     async fn delete_pass(
         &self,
         call: &Call,
+        commit: &Call,
         collection: &Arc<CollectionHandle>,
         filter: &Filter,
         deleted: &mut u64,
@@ -87,12 +124,16 @@ impl Service {
             };
             let ops: Vec<Op> = page.documents.iter().map(delete).collect();
             if !ops.is_empty() {
-                for written in self.shared().backend.commit(call, ops).await? {
+                let mut failure = None;
+                for written in self.shared().backend.commit(commit, ops).await? {
                     match written {
                         Ok(written) => *deleted += u64::from(written.existed),
                         Err(WriteFailure::Conflict(_)) => changed = true,
-                        Err(failure) => return Err(failure.into_error()),
+                        Err(other) => failure = failure.or(Some(other.into_error())),
                     }
+                }
+                if let Some(error) = failure {
+                    return Err(error);
                 }
             }
             after = page.next;

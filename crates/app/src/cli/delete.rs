@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{
     client::{ApiPath, ApiRequest, Client, ClientFlags},
     collection,
-    error::UsageError,
+    error::{ApiError, UsageError},
     exit::{Exit, ignore_closed_output},
     session::Session,
     terminal::{Terminal, thousands},
@@ -81,15 +81,37 @@ fn delete_matching(
             return Ok(Exit::Failed);
         }
     }
-    let path = ApiPath::collection(name).segment("delete");
-    let DeleteResponse { deleted } =
-        client.send(Method::POST, path, Some(&json!({"filter": filter})))?.json()?;
+    let deleted = delete_all(client, terminal, name, filter)?;
     if terminal.json {
         terminal.json(&json!({"deleted": deleted}))?;
     } else {
         terminal.line(format_args!("deleted {}", thousands(deleted)))?;
     }
     Ok(Exit::Done)
+}
+
+/// Deletes all matching documents in as many requests as their time limit requires; returns their number.
+fn delete_all(client: &Client, terminal: Terminal, name: &str, filter: &str) -> anyhow::Result<u64> {
+    let mut before = 0;
+    loop {
+        let path = ApiPath::collection(name).segment("delete");
+        match client.send(Method::POST, path, Some(&json!({"filter": filter}))) {
+            Ok(response) => return Ok(before + response.json::<DeleteResponse>()?.deleted),
+            Err(error) => {
+                let deleted = error.downcast_ref::<ApiError>().map_or(0, |error| error.deleted);
+                before += deleted;
+                let is_out_of_time =
+                    error.downcast_ref::<ApiError>().is_some_and(|error| error.code == "deadline");
+                if !is_out_of_time || deleted == 0 {
+                    return Err(error.context(format!(
+                        "deleted {} documents, the others that match remain",
+                        thousands(before)
+                    )));
+                }
+                terminal.note(format_args!("deleted {} documents so far", thousands(before)));
+            }
+        }
+    }
 }
 
 fn delete_ids(client: &Client, terminal: Terminal, name: &str, ids: &[String]) -> anyhow::Result<Exit> {

@@ -14,6 +14,8 @@ pub(crate) struct ApiError {
     pub(crate) status: u16,
     pub(crate) code: String,
     pub(crate) detail: String,
+    /// Documents that were deleted before a deletion by filter ended early.
+    pub(crate) deleted: u64,
 }
 
 /// There is no response.

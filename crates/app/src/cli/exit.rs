@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn finds_the_exit_code_through_added_context() {
-        let api_error = |status| ApiError { status, code: String::new(), detail: String::new() };
+        let api_error = |status| ApiError { status, code: String::new(), detail: String::new(), deleted: 0 };
         let of = |error: anyhow::Error| Exit::of(&error.context("while doing something"));
         assert_eq!(of(api_error(404).into()), Some(Exit::NotFound));
         assert_eq!(of(api_error(401).into()), Some(Exit::Usage));

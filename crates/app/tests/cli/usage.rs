@@ -1,6 +1,10 @@
 //! Help, exit codes, and which output goes to which stream.
 
-use std::{io::Read as _, process::Stdio};
+use std::{
+    io::Read as _,
+    process::Stdio,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+};
 
 use crate::{
     fake_server::{FakeServer, Response},
@@ -149,4 +153,26 @@ fn prints_completion_scripts_and_tolerates_a_closed_pipe() {
     let mut err = String::new();
     child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
     assert_eq!((child.wait().unwrap().code(), err.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn a_deletion_by_filter_continues_after_the_time_limit_of_a_request() {
+    let requests = AtomicUsize::new(0);
+    let server = FakeServer::start(move |request| match request.path.as_str() {
+        "/collections/articles/delete" => match requests.fetch_add(1, Relaxed) {
+            0 | 1 => Response::json(504, r#"{"code":"deadline","detail":"too late","deleted":1000}"#),
+            2 => Response::json(200, r#"{"deleted":5}"#),
+            3 => Response::json(504, r#"{"code":"deadline","detail":"too late","deleted":7}"#),
+            _ => Response::json(504, r#"{"code":"deadline","detail":"too late"}"#),
+        },
+        _ => Response::json(200, r#"{"name":"articles","schema":{"fields":[]}}"#),
+    });
+    let home = TestHome::new();
+    let url = server.url();
+    let args = ["delete", "--filter", "*", "--yes", "-c", "articles", "--url", &url];
+    let output = home.run(&args);
+    assert_eq!((output.code, &*output.out), (Some(0), "deleted 2,005\n"), "{output:?}");
+    assert!(output.err.contains("deleted 2,000 documents so far"), "{output:?}");
+    // No progress any more.
+    home.fails(4, &args, &["deleted 7 documents", "too late"]);
 }

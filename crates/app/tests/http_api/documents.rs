@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::server::{JSON, Server, schema};
+use crate::server::{JSON, NDJSON, Server, schema};
 
 const DOC: &str = "/collections/kb/documents/a";
 
@@ -236,4 +236,39 @@ fn requires_an_existing_collection() {
     server.put("/aliases/latest", &json!({"collection": "other"})).ok(200);
     server.put("/collections/latest/documents/a", &json!({"title": "by alias"})).ok(201);
     assert_eq!(server.get("/collections/other/documents/a").ok(200)["fields"]["title"], "by alias");
+}
+
+#[test]
+fn a_deletion_beyond_the_time_limit_reports_its_progress_and_can_be_repeated() {
+    const DOCUMENTS: u64 = 20_000;
+    let server = Server::start();
+    server.put("/collections/things", &json!({"fields": [{"name": "n", "kind": "numeric"}]})).ok(201);
+    let lines: String = (0..DOCUMENTS).map(|id| format!("{{\"id\":{id},\"n\":{id}}}\n")).collect();
+    let written = server.send("POST", "/collections/things/documents", &[NDJSON], lines.as_bytes()).ok(200);
+    assert_eq!(written["created"], DOCUMENTS);
+    let count = || server.get("/collections/things/count").ok(200)["count"].as_u64().unwrap();
+    let (mut left, mut ms, mut parts) = (DOCUMENTS, 1, 0);
+    loop {
+        let limit = ms.to_string();
+        let headers = [JSON, ("x-timeout-ms", &*limit)];
+        let response = server.send("POST", "/collections/things/delete", &headers, b"{\"filter\":\"*\"}");
+        if response.status == 200 {
+            left -= response.json()["deleted"].as_u64().unwrap();
+            break;
+        }
+        let problem = response.problem(504, "deadline");
+        match problem["deleted"].as_u64() {
+            Some(deleted) => {
+                parts += 1;
+                left -= deleted;
+                let detail = problem["detail"].as_str().unwrap();
+                assert!(detail.contains(&format!("{deleted} documents were deleted; repeat")), "{problem}");
+            }
+            // Too short for a single page.
+            None => ms *= 2,
+        }
+        assert_eq!(count(), left);
+    }
+    assert_eq!((left, count()), (0, 0));
+    assert!(parts > 0, "everything was deleted at once in {ms} ms");
 }

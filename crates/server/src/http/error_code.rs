@@ -101,7 +101,7 @@ error_codes! {
     TextEmpty = "text-empty", [422], "the text to embed or to search for is empty";
     TooManyDocuments = "too-many-documents", [422], "a JSON body has more than 10,000 documents";
     TooManyFields = "too-many-fields", [422], "a document, or the list of fields to return, has more than 1,024 fields";
-    Ttl = "ttl", [422], "`ttl_s` is not a positive number of seconds";
+    Ttl = "ttl", [422], "`ttl_s` is not a positive number of seconds, or ends after the year 9999";
     VectorDimensions = "vector-dimensions", [422], "the vector, or the model, does not have the dimension of the field";
     VectorValue = "vector-value", [422], "a vector contains NaN or infinity, or is all zeros in a field with cosine distance";
 

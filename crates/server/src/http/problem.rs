@@ -30,6 +30,10 @@ pub struct Problem {
     /// The field, parameter, header or position that is wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     at: Option<String>,
+    /// Documents that were deleted before a deletion by filter ended early.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u64>)]
+    deleted: Option<NonZero<u64>>,
     /// Value of the `Retry-After` header.
     #[serde(skip)]
     retry_after_s: Option<NonZero<u16>>,
@@ -54,6 +58,7 @@ impl Problem {
             detail,
             code,
             at: None,
+            deleted: None,
             retry_after_s: (status == StatusCode::SERVICE_UNAVAILABLE).then_some(NonZero::<u16>::MIN),
         }
     }
@@ -71,6 +76,17 @@ impl Problem {
     /// The same problem, at a field, parameter, header or position.
     pub(super) fn at(mut self, at: impl Into<String>) -> Problem {
         self.at = Some(at.into());
+        self
+    }
+
+    /// The same problem after some documents were deleted.
+    pub(super) fn after_deleting(mut self, deleted: u64) -> Problem {
+        self.deleted = NonZero::new(deleted);
+        if deleted > 0 {
+            self.detail.push_str(&format!(
+                " ({deleted} documents were deleted; repeat the request to delete the others that match)"
+            ));
+        }
         self
     }
 

@@ -12,6 +12,7 @@ use crate::{
     call::Call,
     catalog::{CollectionHandle, vector_fields},
     error_mapping,
+    limits::EXPIRES_AT_MS_MAX,
     models::batches::{EmbeddingPlan, collect_vectors},
     pool::Pool,
     shared::Shared,
@@ -388,7 +389,12 @@ fn expiry(shared: &Shared, ttl: Option<Duration>) -> Result<Option<u64>, Error> 
     if ms == 0 {
         return Err(Error::invalid("ttl", "the TTL must be at least one millisecond").at("ttl_s"));
     }
-    Ok(Some(shared.backend.now_ms().saturating_add(ms)))
+    let expires_at_ms = shared.backend.now_ms().saturating_add(ms);
+    if expires_at_ms > EXPIRES_AT_MS_MAX {
+        return Err(Error::invalid("ttl", "the TTL ends after the year 9999: shorten it, or leave it out")
+            .at("ttl_s"));
+    }
+    Ok(Some(expires_at_ms))
 }
 
 /// Rejects a document with neither text nor vector for an embedded field of the collection.

@@ -27,12 +27,14 @@ pub(crate) struct ApiResponse {
 }
 
 /// The body of an error response (RFC 9457).
-#[derive(serde::Deserialize)]
+#[derive(Default, serde::Deserialize)]
 struct ProblemDetails {
     #[serde(default)]
     detail: String,
     #[serde(default)]
     code: String,
+    #[serde(default)]
+    deleted: u64,
 }
 
 impl ApiResponse {
@@ -43,8 +45,8 @@ impl ApiResponse {
 
     /// The error that the response describes.
     pub(crate) fn to_error(&self) -> ApiError {
-        let problem = serde_json::from_slice::<ProblemDetails>(&self.body).ok();
-        let (code, mut detail) = problem.map(|problem| (problem.code, problem.detail)).unwrap_or_default();
+        let problem = serde_json::from_slice::<ProblemDetails>(&self.body).unwrap_or_default();
+        let ProblemDetails { mut detail, code, deleted } = problem;
         if detail.is_empty() {
             let text = terminal::one_line(&String::from_utf8_lossy(&self.body), 200);
             detail = format!("the server responded with status {}: {text:?}", self.status);
@@ -52,7 +54,7 @@ impl ApiResponse {
         if self.status == 401 {
             detail.push_str(" (set the API key with --api-key or NEARFIELD_API_KEY)");
         }
-        ApiError { status: self.status, code, detail }
+        ApiError { status: self.status, code, detail, deleted }
     }
 
     /// The body as JSON.

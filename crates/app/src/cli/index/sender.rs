@@ -203,7 +203,7 @@ impl BatchSender<'_> {
 
 impl From<DocumentError> for ApiError {
     fn from(error: DocumentError) -> ApiError {
-        ApiError { status: error.status, code: error.code, detail: error.detail }
+        ApiError { status: error.status, code: error.code, detail: error.detail, deleted: 0 }
     }
 }
 

@@ -159,7 +159,8 @@ fn id(value: RequestValue) -> Option<String> {
         RequestValue::Value(Value::Number(number))
             if number.fract() == 0.0 && number.abs() <= EXACT_MAX as f64 =>
         {
-            Some(format!("{number:.0}"))
+            // Adding zero turns -0.0 into 0.0.
+            Some(format!("{:.0}", number + 0.0))
         }
         _ => None,
     }
@@ -455,6 +456,10 @@ mod tests {
         let put =
             read(r#"{"id":7,"title":"T","ttl_s":1.5,"tags":["a"]}"#).into_put(None, Expected::Any).unwrap();
         assert_eq!(put.id, "7");
+        for (id, expected) in [("-0", "0"), ("-0.0", "0"), ("5.0", "5"), ("-7", "-7"), ("1e3", "1000")] {
+            let put = read(&format!("{{\"id\":{id}}}")).into_put(None, Expected::Any).unwrap();
+            assert_eq!(put.id, expected);
+        }
         assert_eq!(put.ttl, Some(Duration::from_millis(1500)));
         let fields = vec![
             ("title".to_owned(), Value::Bytes(b"T".to_vec())),

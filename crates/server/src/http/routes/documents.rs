@@ -217,7 +217,8 @@ pub(super) async fn count(
     Ok(response::json(StatusCode::OK, &CountResponse { count }))
 }
 
-/// Deletes every document that matches a filter.
+/// Deletes every document that matches a filter. If that takes longer than the request may, 504 says how many were
+/// deleted, and repeating the request deletes the others.
 #[utoipa::path(
     post, path = "/collections/{c}/delete", tag = "documents", params(CollectionPath),
     request_body = DeleteRequest,
@@ -234,7 +235,9 @@ pub(super) async fn delete_matching(
         let detail = "the filter is empty: write \"*\" to delete every document";
         return Err(Problem::new(ErrorCode::Filter, detail).at("filter"));
     }
-    let deleted = state.service.delete_matching(&request.cx, &collection, &filter).await?;
+    let deleted = state.service.delete_matching(&request.cx, &collection, &filter).await;
+    let deleted =
+        deleted.map_err(|incomplete| Problem::from(incomplete.error).after_deleting(incomplete.deleted))?;
     Ok(response::json(StatusCode::OK, &DeleteResponse { deleted }))
 }
 
