@@ -297,7 +297,11 @@ impl DataDir {
         })?;
         // The snapshots belong to the old store. If they cannot be removed, the engine discards them when it opens,
         // with a warning: the new store has another id.
-        let _ = fs::remove_dir_all(self.path.join(SNAPSHOT_DIRECTORY));
+        let entries = fs::read_dir(self.path.join(SNAPSHOT_DIRECTORY)).into_iter().flatten().flatten();
+        // A directory that was no data directory may have other files in one of that name.
+        for entry in entries.filter(|entry| entry.file_name().to_str().is_some_and(Snapshots::is_file_name)) {
+            let _ = fs::remove_file(entry.path());
+        }
         Ok(kept)
     }
 }

@@ -116,6 +116,18 @@ impl Backup {
         read(input, |_, _| Ok(())).map(|(_, backup)| backup)
     }
 
+    /// The id of the store that a backup was made of, from the beginning of the backup.
+    pub fn store_id(mut input: impl Read) -> Result<[u8; 16], BackupError> {
+        let mut magic = [0; MAGIC.len()];
+        input.read_exact(&mut magic)?;
+        if magic != MAGIC {
+            return Err(BackupError::NotABackup);
+        }
+        let mut header = [0; 4 + 16];
+        FrameReader::new(input, MAGIC.len() as u64).read_exact(&mut header)?;
+        Ok(header[4..].try_into().expect("what follows the format has 16 bytes"))
+    }
+
     /// Creates a new store at `path` from a backup. The new store has its own identity, so data derived from the
     /// original store (graphs, snapshots) does not match it.
     pub fn restore(input: impl Read, path: &Path, options: Options) -> Result<Backup, BackupError> {

@@ -1,7 +1,8 @@
 //! `nearfield check`.
 
-use std::path::PathBuf;
+use std::{fs::File, io::BufReader, path::PathBuf};
 
+use anyhow::Context as _;
 use serde_json::json;
 
 use super::{
@@ -34,7 +35,8 @@ impl CheckArgs {
     pub(crate) fn run(self, session: &Session) -> anyhow::Result<Exit> {
         let terminal = session.terminal;
         if let Some(file) = &self.file {
-            let backup = verify_backup(file)?;
+            let opened = File::open(file).with_context(|| file.display().to_string())?;
+            let backup = verify_backup(BufReader::new(opened), file)?;
             let counts = backup.counts;
             if terminal.json {
                 terminal.json(&json!({

@@ -12,11 +12,11 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{
-    atomic_file::{MODE_DEFAULT, write_atomically},
     client::{ApiPath, Client, ClientFlags},
     collection::{self, CollectionInfo},
     exit::Exit,
     index::Format,
+    output_file::{Existing, OutputFile, OutputRules},
     session::Session,
     terminal::thousands,
 };
@@ -51,6 +51,9 @@ pub(crate) struct ExportArgs {
     /// File to write; it appears only when complete [default: standard output]
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Replace an existing file
+    #[arg(long, requires = "output")]
+    force: bool,
     #[command(flatten)]
     client: ClientFlags,
 }
@@ -84,16 +87,15 @@ impl ExportedDocument {
 impl ExportArgs {
     /// Runs the command.
     pub(crate) fn run(self, session: &Session) -> anyhow::Result<Exit> {
-        let client = session.connect(&self.client)?;
+        let settings = session.command_settings()?;
+        let existing = Existing::replace_if(self.force);
+        let rules = OutputRules { data_dirs: &[&settings.server.service.data_dir], inputs: &[], existing };
+        let output = self.output.as_ref().map(|path| OutputFile::new(path, rules)).transpose()?;
+        let client = Client::open(&settings, &self.client)?;
         let info = collection::named_or_only(&client, self.collection.as_deref())?;
-        let written = match &self.output {
+        let written = match output {
             None => self.write(&client, &info, &mut BufWriter::new(session.terminal.output()))?,
-            Some(path) => write_atomically(
-                path,
-                MODE_DEFAULT,
-                |to| self.write(&client, &info, to),
-                |_, written| Ok(written),
-            )?,
+            Some(output) => output.write(|to| self.write(&client, &info, to))?,
         };
         session.terminal.note(format_args!("exported {} documents from {}", thousands(written), info.name));
         Ok(Exit::Done)

@@ -1,7 +1,6 @@
 //! The command line. Commands reach the data through the HTTP interface (see `client`), except `copy`, which opens two
 //! stores.
 
-mod atomic_file;
 mod backup;
 mod check;
 mod client;
@@ -21,8 +20,8 @@ mod get;
 mod index;
 mod interrupt;
 mod model;
+mod output_file;
 mod quiet_panics;
-mod rejects;
 mod repair;
 mod restore;
 mod search;

@@ -119,7 +119,9 @@ pub(super) fn pull(
     };
     let progress = PullDisplay { terminal, bar: RefCell::new(None) };
     models::pull(&request, &progress).map_err(|error| match error {
-        PullError::Name { .. } | PullError::Unknown { .. } => UsageError(error.to_string()).into(),
+        PullError::Name { .. } | PullError::Unknown { .. } | PullError::Occupied { .. } => {
+            UsageError(error.to_string()).into()
+        }
         error => error.into(),
     })
 }

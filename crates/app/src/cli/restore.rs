@@ -1,11 +1,17 @@
 //! `nearfield restore`.
 
-use std::{fs::File, io::BufReader, path::PathBuf, time::Instant};
+use std::{
+    fs::{self, File},
+    io::BufReader,
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use anyhow::Context as _;
 use serde_json::json;
 
-use super::{exit::Exit, session::Session, terminal::thousands};
+use super::{error::UsageError, exit::Exit, session::Session, terminal::thousands};
+use service::DataDir;
 
 /// Create the data directory from a backup
 #[derive(Debug, clap::Args)]
@@ -31,6 +37,7 @@ impl RestoreArgs {
         let started = Instant::now();
         let file = File::open(&self.file).with_context(|| self.file.display().to_string())?;
         let directory = service::lock(&session.command_settings()?.service())?;
+        check_places(&self.file, &directory)?;
         let restored = directory.restore(BufReader::new(file), self.replace);
         let (backup, kept) = restored.with_context(|| self.file.display().to_string())?;
         let seconds = started.elapsed().as_secs_f64();
@@ -56,4 +63,25 @@ impl RestoreArgs {
         }
         Ok(Exit::Done)
     }
+}
+
+/// Rejects what the restored store would take the place of although it is no store, and a backup that would be removed
+/// with what is derived from the old store.
+fn check_places(backup: &Path, directory: &DataDir) -> anyhow::Result<()> {
+    let store = directory.store_file();
+    if fs::symlink_metadata(&store).is_ok_and(|found| !found.is_file()) {
+        let text = format!(
+            "{} is a symbolic link, or no file at all, and would be replaced: restore into the directory that it leads \
+             to, or remove it first",
+            store.display()
+        );
+        return Err(UsageError(text).into());
+    }
+    let inside =
+        |path: &Path| Some(path.canonicalize().ok()?.starts_with(store.parent()?.canonicalize().ok()?));
+    if inside(backup) == Some(true) {
+        let text = format!("{} is in the data directory: move it somewhere else first", backup.display());
+        return Err(UsageError(text).into());
+    }
+    Ok(())
 }

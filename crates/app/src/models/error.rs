@@ -148,6 +148,17 @@ pub enum PullError {
         /// The known model.
         known: &'static str,
     },
+    /// The model's directory has something else in it, which would be lost.
+    #[error(
+        "{} would be replaced, but is not a directory of model files only ({found}): move it away, or choose another name",
+        directory.display()
+    )]
+    Occupied {
+        /// The model's directory.
+        directory: PathBuf,
+        /// What is in the way.
+        found: String,
+    },
     /// Every source failed.
     #[error("{}", describe_attempts(name, attempts))]
     NoSource {

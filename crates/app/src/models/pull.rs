@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    fs, io,
     path::{Path, PathBuf},
     str::FromStr,
 };
@@ -89,6 +90,11 @@ pub(super) fn pull_known(
         return Ok(PullOutcome { directory, source: None });
     }
 
+    if let Some(found) =
+        foreign_entry(&directory, Path::new("")).map_err(FetchError::io(&directory)).map_err(install_error)?
+    {
+        return Err(PullError::Occupied { directory, found });
+    }
     let mut attempts = Vec::new();
     for candidate in &candidates {
         let source = candidate.describe(request);
@@ -177,6 +183,31 @@ fn is_intact(directory: &Path, files: &[ModelFile]) -> Result<bool, FetchError> 
         }
     }
     Ok(true)
+}
+
+/// Something under `root`, which a pull replaces, that is not part of a model. `path` is where to look, relative to it.
+fn foreign_entry(root: &Path, path: &Path) -> io::Result<Option<String>> {
+    // Joining an empty path would end in a slash, which is valid for directories only.
+    let place = if path.as_os_str().is_empty() { root.to_owned() } else { root.join(path) };
+    let found = match fs::symlink_metadata(&place) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        found => found?.file_type(),
+    };
+    let is_part = |file: &ModelFile| match found.is_dir() {
+        true => Path::new(file.path).starts_with(path),
+        false => found.is_file() && Path::new(file.path) == path,
+    };
+    if !files::UNPINNED_FILES.iter().any(is_part) {
+        return Ok(Some(place.display().to_string()));
+    }
+    if found.is_dir() {
+        for entry in fs::read_dir(&place)? {
+            if let Some(found) = foreign_entry(root, &path.join(entry?.file_name()))? {
+                return Ok(Some(found));
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// Whether `name` is a valid name: a single path component other than `.` and `..`.

@@ -26,7 +26,7 @@ pub(super) struct Staging {
 impl Staging {
     /// Waits for another pull of the same model to end and takes the lock.
     pub(super) fn lock(models_dir: &Path, name: &str) -> Result<Staging, FetchError> {
-        fs::create_dir_all(models_dir).map_err(FetchError::io(models_dir))?;
+        create_private_directory(models_dir).map_err(FetchError::io(models_dir))?;
         let lock_path = models_dir.join(format!(".{name}.lock"));
         let lock = File::create(&lock_path).map_err(FetchError::io(&lock_path))?;
         lock.lock().map_err(FetchError::io(&lock_path))?;
@@ -123,6 +123,16 @@ impl Staging {
     pub(super) fn discard(self) -> Result<(), FetchError> {
         remove_tree(&self.directory)
     }
+}
+
+/// Creates a directory and its missing parents for the owner only: the home directory, which also holds keys and
+/// documents, is often among them.
+fn create_private_directory(path: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
 }
 
 /// Whether the file at `path` has the pinned content.

@@ -9,6 +9,7 @@ mod formats;
 mod hostile_rows;
 mod https;
 mod indexing;
+mod output_files;
 mod program;
 mod pulling;
 mod redis;

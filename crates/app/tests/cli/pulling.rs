@@ -40,6 +40,29 @@ fn pulls_a_model_of_any_name_from_a_directory() {
 }
 
 #[test]
+fn replaces_nothing_but_models() {
+    let home = TestHome::new();
+    let source = write_model(&home, "source");
+    let pull = ["model", "pull", "--from", &source, "my-model"];
+    home.ok(&pull);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = std::fs::metadata(home.path("models")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "created for the owner only");
+    }
+    home.write("source/model.safetensors", "new weights");
+    home.ok(&pull);
+    assert_eq!(home.read("models/my-model/model.safetensors"), "new weights");
+    home.write("models/my-model/1_Pooling/notes", "mine");
+    home.fails(2, &pull, &["1_Pooling/notes"]);
+    assert_eq!(home.read("models/my-model/1_Pooling/notes"), "mine");
+    home.write("models/a-file", "mine");
+    home.fails(2, &["model", "pull", "--from", &source, "a-file"], &["a-file"]);
+    assert_eq!(home.read("models/a-file"), "mine");
+}
+
+#[test]
 fn rejects_wrong_files_for_a_known_model() {
     let home = TestHome::new();
     let source = write_model(&home, "source");

@@ -71,7 +71,7 @@ fn notifies_the_service_manager_reloads_keys_and_stops_on_sigterm() {
         ("a-third-key-for-testing", "collections = []\n", "an empty list"),
         ("the-permanent-key-for-testing", "", "the same API key"),
     ] {
-        home.write("nearfield.toml", &format!("[[keys]]\nkey = \"{key}\"\nrole = \"read\"\n{rest}"));
+        home.write("nearfield.toml", format!("[[keys]]\nkey = \"{key}\"\nrole = \"read\"\n{rest}"));
         signal(&server, "HUP");
         assert!(log.any(|line| line.contains("keys not reloaded") && line.contains(reason)), "{reason}");
         assert_eq!(status(&url, "the-other-key-for-testing"), 200);

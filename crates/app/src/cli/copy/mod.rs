@@ -8,7 +8,14 @@ use anyhow::Context as _;
 use serde::Serialize;
 
 use self::progress::CopyDisplay;
-use super::{error::UsageError, exit::Exit, interrupt::Interrupt, session::Session, terminal::thousands};
+use super::{
+    error::UsageError,
+    exit::Exit,
+    interrupt::Interrupt,
+    output_file::{Existing, OutputFile, OutputRules},
+    session::Session,
+    terminal::thousands,
+};
 use crate::config::StoreUrl;
 use service::{Context, Copier, CopyPlan, CopySummary, CopyVerification};
 
@@ -48,6 +55,9 @@ pub(crate) struct CopyArgs {
     /// File for documents that were not copied or differ, one JSON object per line: collection, key, reason
     #[arg(long, value_name = "FILE")]
     rejects: Option<PathBuf>,
+    /// Replace an existing --rejects file
+    #[arg(long, requires = "rejects")]
+    force: bool,
 }
 
 /// A store given on the command line.
@@ -75,10 +85,14 @@ impl CopyArgs {
             )
             .into());
         }
-        session.command_settings()?;
+        let settings = session.command_settings()?;
         let from = self.from.config(session).context("--from")?;
         let to = self.to.config(session).context("--to")?;
-        let mut display = CopyDisplay::new(self.rejects.as_deref(), session.terminal)?;
+        let existing = Existing::replace_if(self.force);
+        let data_dirs = [&*from.data_dir, &*to.data_dir, &*settings.server.service.data_dir];
+        let rules = OutputRules { data_dirs: &data_dirs, inputs: &[], existing };
+        let rejects = self.rejects.as_ref().map(|path| OutputFile::new(path, rules)).transpose()?;
+        let mut display = CopyDisplay::new(rejects, session.terminal)?;
 
         let cx = Context::local();
         let cancel = cx.cancel.clone();

@@ -4,7 +4,6 @@
 use std::{
     fs::File,
     io::{BufWriter, IsTerminal, Write, stderr},
-    path::Path,
     sync::Mutex,
     time::{Duration, Instant},
 };
@@ -14,7 +13,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use crate::cli::{
-    rejects,
+    output_file::OutputFile,
     terminal::{self, Terminal, thousands},
 };
 use service::{CopyFailure, CopyObserver, CopyProgress};
@@ -54,8 +53,10 @@ struct RejectedDocument<'t> {
 }
 
 impl CopyDisplay {
-    pub(super) fn new(rejects: Option<&Path>, terminal: Terminal) -> anyhow::Result<CopyDisplay> {
-        let rejects = rejects.map(rejects::create).transpose()?;
+    pub(super) fn new(rejects: Option<OutputFile>, terminal: Terminal) -> anyhow::Result<CopyDisplay> {
+        let rejects =
+            rejects.map(|file| anyhow::Ok((file.name().to_owned(), file.create().context("--rejects")?)));
+        let rejects = rejects.transpose()?;
         let now = Instant::now();
         Ok(CopyDisplay {
             terminal,

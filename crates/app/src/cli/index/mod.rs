@@ -31,10 +31,11 @@ pub(crate) use self::{
     target::TargetCollection,
 };
 use super::{
-    client::ClientFlags,
+    client::{Client, ClientFlags},
     duration::TimeSpan,
     error::UsageError,
     exit::{Exit, ignore_closed_output},
+    output_file::{Existing, FileIdentity, OutputFile, OutputRules},
     session::Session,
 };
 
@@ -94,6 +95,9 @@ pub(crate) struct IndexArgs {
     /// File for rejected rows, one JSON object per line: file, line, id, reason, row
     #[arg(long, value_name = "FILE")]
     rejects: Option<PathBuf>,
+    /// Replace an existing --rejects file
+    #[arg(long, requires = "rejects")]
+    force: bool,
     /// File to which the id of each document is appended once it is committed
     #[arg(long, value_name = "FILE")]
     acks: Option<PathBuf>,
@@ -114,7 +118,18 @@ fn delimiter(text: &str) -> Result<u8, String> {
 impl IndexArgs {
     /// Runs the command.
     pub(crate) fn run(self, session: &Session) -> anyhow::Result<Exit> {
-        let client = Arc::new(session.connect(&self.client)?);
+        let settings = session.command_settings()?;
+        let inputs: Vec<FileIdentity> =
+            self.files.iter().filter_map(|file| FileIdentity::of_input(file)).collect();
+        let rules = OutputRules {
+            data_dirs: &[&settings.server.service.data_dir],
+            inputs: &inputs,
+            existing: Existing::replace_if(self.force),
+        };
+        let rejects = self.rejects.as_ref().map(|path| OutputFile::new(path, rules)).transpose()?;
+        let appended = OutputRules { existing: Existing::Change, ..rules };
+        let acks = self.acks.as_ref().map(|path| OutputFile::new(path, appended)).transpose()?;
+        let client = Arc::new(Client::open(&settings, &self.client)?);
         let target = TargetCollection::find(&client, &self.collection, &self.mapping, &self.model)?;
         let has_kinds = !self.mapping.tags.is_empty() || !self.mapping.numerics.is_empty();
         if has_kinds && !target.is_new() {
@@ -125,8 +140,7 @@ impl IndexArgs {
         }
         let rows = FilesReader::new(&self, target.schema_fields());
         rows.check()?;
-        let recorder =
-            OutcomeRecorder::open(self.rejects.as_deref(), self.acks.as_deref(), session.terminal)?;
+        let recorder = OutcomeRecorder::open(rejects, acks, session.terminal)?;
         target.create(&client)?;
         let stop_at_rejected = self.on_error == OnError::Fail;
         let outcome = run(

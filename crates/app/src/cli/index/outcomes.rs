@@ -3,7 +3,6 @@
 use std::{
     fs::File,
     io::{BufWriter, Write},
-    path::Path,
 };
 
 use anyhow::Context as _;
@@ -11,7 +10,8 @@ use serde::Serialize;
 
 use super::{row::RejectedRow, sender::BatchOutcome};
 use crate::cli::{
-    rejects,
+    error::UsageError,
+    output_file::OutputFile,
     terminal::{self, Terminal},
 };
 
@@ -63,21 +63,26 @@ pub(crate) struct OutcomeRecorder {
 }
 
 impl OutcomeRecorder {
-    /// Writes rejected rows to `rejects`, which is truncated, and appends committed ids to `acks`.
+    /// Writes rejected rows to `rejects`, and appends committed ids to `acks`.
     pub(crate) fn open(
-        rejects: Option<&Path>,
-        acks: Option<&Path>,
+        rejects: Option<OutputFile>,
+        acks: Option<OutputFile>,
         terminal: Terminal,
     ) -> anyhow::Result<OutcomeRecorder> {
-        let rejects = rejects.map(rejects::create).transpose()?;
-        let acks = acks
-            .map(|path| {
-                let name = path.display().to_string();
-                let file = File::options().append(true).create(true).open(path);
-                anyhow::Ok((name.clone(), file.with_context(|| format!("--acks {name}"))?))
-            })
-            .transpose()?;
-        Ok(OutcomeRecorder { counts: RowCounts::default(), rejects, acks, terminal })
+        if let (Some(rejects), Some(acks)) = (&rejects, &acks)
+            && rejects.is_same_file(acks)
+        {
+            return Err(UsageError(format!("--rejects and --acks are the same file, {}", acks.name())).into());
+        }
+        let rejects =
+            rejects.map(|file| anyhow::Ok((file.name().to_owned(), file.create().context("--rejects")?)));
+        let acks = acks.map(|file| anyhow::Ok((file.name().to_owned(), file.append().context("--acks")?)));
+        Ok(OutcomeRecorder {
+            counts: RowCounts::default(),
+            rejects: rejects.transpose()?,
+            acks: acks.transpose()?,
+            terminal,
+        })
     }
 
     /// Records the outcome of a batch.
@@ -133,8 +138,13 @@ impl OutcomeRecorder {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
-    use crate::cli::index::row::RowLocation;
+    use crate::cli::{
+        index::row::RowLocation,
+        output_file::{Existing, OutputRules},
+    };
 
     #[test]
     fn rows_equal_indexed_plus_unchanged_plus_rejected() {
@@ -142,7 +152,10 @@ mod tests {
         let (rejects, acks) = (dir.path().join("rejects"), dir.path().join("acks"));
         std::fs::write(&acks, "before\n").unwrap();
         let terminal = Terminal { json: false, quiet: true };
-        let mut recorder = OutcomeRecorder::open(Some(&rejects), Some(&acks), terminal).unwrap();
+        let rules = OutputRules { data_dirs: &[], inputs: &[], existing: Existing::Change };
+        let file = |path: &Path| Some(OutputFile::new(path, rules).unwrap());
+        assert!(OutcomeRecorder::open(file(&acks), file(&acks), terminal).is_err());
+        let mut recorder = OutcomeRecorder::open(file(&rejects), file(&acks), terminal).unwrap();
         let rejected = RejectedRow {
             location: RowLocation { file: "kb.csv".into(), line: 7 },
             id: Some("c".into()),
