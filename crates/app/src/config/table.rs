@@ -402,7 +402,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         count!(1..=65_536, server.connections_per_address),
         Flag::None,
         "Connections that callers without a valid API key may have from one address, if keys are set; beyond it, the one that \
-         is idle for longest is closed. Does not apply to trusted proxies",
+         is idle for longest is closed. Does not apply to loopback and trusted proxies",
     ),
     setting(
         "header_timeout_ms",

@@ -50,13 +50,14 @@ impl ResponseBudget {
         self.take(caller, bytes).then(|| Reservation { budget: Arc::clone(self), caller, bytes })
     }
 
+    /// Whether [`ResponseBudget::reserve`] would succeed now.
+    pub fn has_room(&self, caller: CallerId, bytes: usize) -> bool {
+        self.usage.lock().has_room(self.bytes_max, caller, bytes)
+    }
+
     fn take(&self, caller: CallerId, bytes: usize) -> bool {
         let mut usage = self.usage.lock();
-        let free = self.bytes_max.saturating_sub(usage.total);
-        let held = usage.by_caller.get(&caller).copied().unwrap_or(0);
-        // A caller's only response may take all that is free; otherwise one of more than half would never be sent.
-        let is_within_share = held == 0 || held.saturating_add(bytes) <= free;
-        if bytes > free || !is_within_share {
+        if !usage.has_room(self.bytes_max, caller, bytes) {
             return false;
         }
         usage.total += bytes;
@@ -72,6 +73,15 @@ impl ResponseBudget {
         if *held == 0 {
             usage.by_caller.remove(&caller);
         }
+    }
+}
+
+impl Usage {
+    fn has_room(&self, bytes_max: usize, caller: CallerId, bytes: usize) -> bool {
+        let free = bytes_max.saturating_sub(self.total);
+        let held = self.by_caller.get(&caller).copied().unwrap_or(0);
+        // A caller's only response may take all that is free; otherwise one of more than half would never be sent.
+        bytes <= free && (held == 0 || held.saturating_add(bytes) <= free)
     }
 }
 
@@ -136,6 +146,7 @@ mod tests {
         let (third, _third) = fill(3);
         assert_eq!(third, 150);
         // Whoever holds more than is free gets nothing until it gives back.
+        assert!(!budget.has_room(caller(1), 10) && budget.has_room(caller(4), 10));
         assert!(budget.reserve(caller(1), 10).is_none());
         drop(first);
         assert!(budget.reserve(caller(2), 10).is_some());

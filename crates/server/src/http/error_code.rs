@@ -137,7 +137,7 @@ error_codes! {
     MetricsOff = "metrics-off", [503], "this process does not record metrics";
     InsufficientStorage = "insufficient-storage", [507], "the disk is full, or less than `disk_reserve_mib` would remain free";
     MemoryFull = "memory-full", [507], "collections use `memory_max_mib` of memory";
-    ReadOnly = "read-only", [503], "writing data to disk failed; writes are rejected until a restart";
+    ReadOnly = "read-only", [503], "writing data to disk failed, or the store file was moved, deleted or replaced; writes are rejected until a restart";
     Store = "store", [500], "the store failed or is damaged";
     Internal = "internal", [500], "a bug; the log has the details";
 

@@ -1,7 +1,7 @@
 //! JSON responses of many elements, serialized one by one as the client reads them.
 //!
 //! JSON can be six times as long as what it represents (control characters). A response therefore keeps its elements as
-//! they are, and the JSON of one of them at a time.
+//! they are, and the JSON of one of them at a time, of large ones in pieces.
 
 use std::{
     collections::VecDeque,
@@ -35,6 +35,10 @@ const CHUNK_BYTES: usize = 64 << 10;
 /// Memory of elements up to which a response is serialized at once. It then has a `Content-Length`.
 const WHOLE_BYTES_MAX: usize = 64 << 10;
 
+/// Most JSON of an element that is kept. A longer one is serialized again for each piece: rare, and slower instead of
+/// larger.
+const PIECE_BYTES: usize = 8 << 20;
+
 /// Most bytes of JSON per byte of memory of an element: a control character becomes `\u0000`.
 const JSON_BYTES_PER_BYTE: usize = 6;
 
@@ -62,12 +66,14 @@ impl fmt::Debug for JsonStream {
 
 /// The elements of an array.
 trait Elements: Send {
-    /// Serializes the next element and frees it; returns its memory in bytes.
+    /// Serializes the next element or a piece of it. Returns the memory that is freed, in bytes; `None` at the end.
     fn write_next(&mut self, to: &mut Chunks) -> Option<usize>;
 }
 
 struct ElementsOf<T, S, W> {
     elements: std::vec::IntoIter<T>,
+    /// An element of which that many bytes are written.
+    begun: Option<(T, usize)>,
     is_first: bool,
     size: S,
     write: W,
@@ -77,16 +83,37 @@ impl<T, S, W> Elements for ElementsOf<T, S, W>
 where
     T: Send,
     S: Fn(&T) -> usize + Send,
-    W: Fn(&T, &mut Chunks) + Send,
+    W: Fn(&T, &mut Chunks) -> Written + Send,
 {
     fn write_next(&mut self, to: &mut Chunks) -> Option<usize> {
-        let element = self.elements.next()?;
-        if !std::mem::take(&mut self.is_first) {
-            to.push(b",");
+        let (element, written) = match self.begun.take() {
+            Some(begun) => begun,
+            None => {
+                let element = self.elements.next()?;
+                if !std::mem::take(&mut self.is_first) {
+                    to.push(b",");
+                }
+                (element, 0)
+            }
+        };
+        to.range = Range { skip: written, take: PIECE_BYTES };
+        let outcome = (self.write)(&element, to);
+        to.range = Range::ALL;
+        match outcome {
+            Written::All => Some((self.size)(&element)),
+            Written::Piece => {
+                self.begun = Some((element, written + PIECE_BYTES));
+                Some(0)
+            }
         }
-        (self.write)(&element, to);
-        Some((self.size)(&element))
     }
+}
+
+/// Whether a value was serialized to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Written {
+    All,
+    Piece,
 }
 
 impl JsonStream {
@@ -106,14 +133,15 @@ impl JsonStream {
         &mut self,
         elements: Vec<T>,
         size: impl Fn(&T) -> usize + Send + 'static,
-        write: impl Fn(&T, &mut Chunks) + Send + 'static,
+        write: impl Fn(&T, &mut Chunks) -> Written + Send + 'static,
     ) {
         for bytes in elements.iter().map(&size) {
             self.bytes += bytes;
             self.largest = self.largest.max(bytes);
         }
-        let elements = elements.into_iter();
-        self.parts.push_back(Part::Elements(Box::new(ElementsOf { elements, is_first: true, size, write })));
+        let elements =
+            ElementsOf { elements: elements.into_iter(), begun: None, is_first: true, size, write };
+        self.parts.push_back(Part::Elements(Box::new(elements)));
     }
 
     /// Appends `object`, whose member `array` is an empty array, with the elements that `fill` appends in it.
@@ -140,8 +168,8 @@ impl JsonStream {
         let mut response = if self.bytes <= WHOLE_BYTES_MAX {
             Response::new(Body::from(self.into_vec()))
         } else {
-            // Of the element that is being serialized, and of the chunks that wait to be written.
-            let window = JSON_BYTES_PER_BYTE * self.largest + 2 * CHUNK_BYTES;
+            // The element that is being serialized, and the chunks that wait to be written.
+            let window = (JSON_BYTES_PER_BYTE * self.largest).min(PIECE_BYTES) + 2 * CHUNK_BYTES;
             let mut reservation = request
                 .response_budget
                 .reserve(request.caller_id, self.bytes + window)
@@ -166,38 +194,61 @@ impl JsonStream {
 
     fn into_vec(self) -> Vec<u8> {
         let mut chunks = Chunks::default();
-        chunks.0.push_back(Vec::with_capacity((self.bytes + self.bytes / 4 + 64).min(CHUNK_BYTES)));
+        chunks.queue.push_back(Vec::with_capacity((self.bytes + self.bytes / 4 + 64).min(CHUNK_BYTES)));
         for part in self.parts {
             match part {
                 Part::Json(json) => chunks.push(&json),
                 Part::Elements(mut elements) => while elements.write_next(&mut chunks).is_some() {},
             }
         }
-        match chunks.0.len() {
-            1 => chunks.0.remove(0).expect("there is one"),
-            _ => chunks.0.make_contiguous().concat(),
+        match chunks.queue.len() {
+            1 => chunks.queue.remove(0).expect("there is one"),
+            _ => chunks.queue.make_contiguous().concat(),
         }
     }
 }
 
 /// JSON in chunks of equal size: one growing buffer would need twice the memory.
-#[derive(Default)]
-pub(super) struct Chunks(VecDeque<Vec<u8>>);
+#[derive(Debug, Default)]
+pub(super) struct Chunks {
+    queue: VecDeque<Vec<u8>>,
+    /// Which bytes of the value that is being serialized are kept.
+    range: Range,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Range {
+    skip: usize,
+    take: usize,
+}
+
+impl Range {
+    const ALL: Range = Range { skip: 0, take: usize::MAX };
+}
+
+impl Default for Range {
+    fn default() -> Range {
+        Range::ALL
+    }
+}
 
 impl Chunks {
-    /// Appends `value`.
-    pub(super) fn serialize(&mut self, value: &impl Serialize) {
-        serde_json::to_writer(self, value)
-            .expect("responses have string keys, and writing to memory cannot fail");
+    /// Appends `value`, or a piece of it.
+    pub(super) fn serialize(&mut self, value: &impl Serialize) -> Written {
+        match serde_json::to_writer(&mut *self, value) {
+            Ok(()) => Written::All,
+            Err(error) if error.is_io() => Written::Piece,
+            Err(error) => unreachable!("responses have string keys: {error}"),
+        }
     }
 
     fn push(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            let last = match self.0.back_mut() {
+            let last = match self.queue.back_mut() {
                 Some(last) if last.len() < CHUNK_BYTES => last,
                 _ => {
-                    self.0.push_back(Vec::with_capacity(CHUNK_BYTES));
-                    self.0.back_mut().expect("it was added")
+                    self.queue.push_back(Vec::with_capacity(CHUNK_BYTES));
+                    self.queue.back_mut().expect("it was added")
                 }
             };
             let (taken, rest) = bytes.split_at(bytes.len().min(CHUNK_BYTES - last.len()));
@@ -208,14 +259,19 @@ impl Chunks {
 
     /// Whether the first chunk is complete.
     fn has_complete(&self) -> bool {
-        self.0.front().is_some_and(|chunk| chunk.len() == CHUNK_BYTES)
+        self.queue.front().is_some_and(|chunk| chunk.len() == CHUNK_BYTES)
     }
 }
 
 impl io::Write for Chunks {
+    /// Fails at the end of the range.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.push(bytes);
-        Ok(bytes.len())
+        let (skipped, rest) = bytes.split_at(bytes.len().min(self.range.skip));
+        self.range.skip -= skipped.len();
+        let (taken, excess) = rest.split_at(rest.len().min(self.range.take));
+        self.range.take -= taken.len();
+        self.push(taken);
+        if excess.is_empty() { Ok(bytes.len()) } else { Err(io::ErrorKind::StorageFull.into()) }
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -253,12 +309,12 @@ impl JsonBody {
                     self.parts.pop_front();
                 }
                 Some(Part::Elements(elements)) => match elements.write_next(&mut self.chunks) {
-                    Some(bytes) => self.elements.shrink(bytes),
+                    Some(freed) => self.elements.shrink(freed),
                     None => drop(self.parts.pop_front()),
                 },
             }
         }
-        self.chunks.0.pop_front()
+        self.chunks.queue.pop_front()
     }
 }
 
@@ -311,8 +367,15 @@ mod tests {
 
     #[tokio::test]
     async fn chunks_add_up_to_the_whole() {
-        for (count, length) in [(0, 0), (1, 5), (3, 20_000), (1000, 100), (2, 500_000), (4, CHUNK_BYTES / 6)]
-        {
+        for (count, length) in [
+            (0, 0),
+            (1, 5),
+            (3, 20_000),
+            (1000, 100),
+            (2, 500_000),
+            (4, CHUNK_BYTES / 6),
+            (2, PIECE_BYTES / 4),
+        ] {
             let texts: Vec<String> = (0..count).map(|_| "\u{1}".repeat(length)).collect();
             let budget = Arc::new(ResponseBudget::new(64 << 20));
             let request = RequestContext::for_tests(&budget, Duration::from_secs(60));

@@ -41,6 +41,7 @@ use std::{
 use axum::{Router, http::HeaderValue, middleware};
 use ipnet::IpNet;
 use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower::util::option_layer;
 use tower_http::{catch_panic::CatchPanicLayer, cors};
@@ -130,6 +131,9 @@ impl Default for HttpSettings {
     }
 }
 
+/// Pages of documents that are read at the same time. Each may be 16 MiB that the response budget does not count yet.
+const PAGES_MAX: usize = 2;
+
 /// State shared by all handlers.
 #[derive(Debug)]
 struct AppState {
@@ -137,6 +141,8 @@ struct AppState {
     settings: HttpSettings,
     actions: routes::RouteActions,
     proxies: forwarded::TrustedProxies,
+    /// For reading pages of documents.
+    page_permits: Semaphore,
     /// The document behind `/openapi.json`.
     openapi: bytes::Bytes,
 }
@@ -146,7 +152,8 @@ impl AppState {
         let routes::RoutingTable { router, actions } = routes::table();
         let openapi = openapi::document(router.into_openapi());
         let proxies = forwarded::TrustedProxies::new(settings.trusted_proxies.clone());
-        Arc::new(AppState { service, settings, actions, proxies, openapi })
+        let page_permits = Semaphore::new(PAGES_MAX);
+        Arc::new(AppState { service, settings, actions, proxies, page_permits, openapi })
     }
 }
 

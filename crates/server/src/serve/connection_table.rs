@@ -1,8 +1,9 @@
 //! The open connections, and which of them is closed for a new one.
 //!
 //! Whether a client has an API key is known only once its first request is read. So a new connection is always accepted,
-//! and where none is free, it takes the place of one without a key: of the one that has been idle for longest, else of
-//! the one whose request takes longest. Connections with a valid key are never closed for others.
+//! and where none is free, it takes the place of one without a key: of the one that has been idle for longest after a
+//! request, else of the one that has waited for its first request for longest, else of the one whose request takes longest.
+//! Connections with a valid key are never closed for others.
 
 use std::{
     collections::HashMap,
@@ -60,6 +61,8 @@ struct Entry {
     /// `None` if connections of its network are not limited.
     network: Option<Network>,
     authenticated: Authenticated,
+    /// Whether a request was answered.
+    is_served: AtomicBool,
     /// Whether a request is being answered.
     is_busy: AtomicBool,
     /// Milliseconds from the start of the table to the last begin or end of a request, or to the connection's.
@@ -100,7 +103,8 @@ impl ConnectionTable {
         limits: ConnectionLimits,
     ) -> Option<ConnectionSlot> {
         let mut entries = self.entries.lock();
-        match entries.victim(network, limits) {
+        let victim = entries.victim(network, limits);
+        match victim {
             Some(Some(victim)) if entries.open < limits.total + CLOSING_MAX => entries.evict(victim),
             Some(_) => return None,
             None => {}
@@ -109,6 +113,7 @@ impl ConnectionTable {
         let entry = Arc::new(Entry {
             network,
             authenticated: Authenticated::default(),
+            is_served: AtomicBool::new(false),
             is_busy: AtomicBool::new(false),
             since_ms: AtomicU64::new(self.now_ms()),
             evicted: CancellationToken::new(),
@@ -119,7 +124,7 @@ impl ConnectionTable {
         if let Some(network) = network {
             *entries.by_network.entry(network).or_default() += 1;
         }
-        Some(ConnectionSlot { table: Arc::clone(self), id, entry })
+        Some(ConnectionSlot { table: Arc::clone(self), id, entry, has_replaced: victim.is_some() })
     }
 
     fn now_ms(&self) -> u64 {
@@ -138,7 +143,8 @@ impl Entries {
         let candidates = || self.by_id.iter().filter(|(_, entry)| !entry.authenticated.get());
         let own = || candidates().filter(|(_, entry)| network.is_some() && entry.network == network);
         let longest = |(_, entry): &(&u64, &Arc<Entry>)| {
-            (entry.is_busy.load(Ordering::Relaxed), entry.since_ms.load(Ordering::Relaxed))
+            let is_busy = entry.is_busy.load(Ordering::Relaxed);
+            (is_busy, !entry.is_served.load(Ordering::Relaxed), entry.since_ms.load(Ordering::Relaxed))
         };
         if of_network >= limits.per_network && own().count() >= limits.per_network {
             return Some(own().min_by_key(longest).map(|(id, _)| *id));
@@ -176,9 +182,15 @@ pub(super) struct ConnectionSlot {
     table: Arc<ConnectionTable>,
     id: u64,
     entry: Arc<Entry>,
+    has_replaced: bool,
 }
 
 impl ConnectionSlot {
+    /// Whether another connection was closed for this one.
+    pub(super) fn has_replaced(&self) -> bool {
+        self.has_replaced
+    }
+
     /// Fires when the connection has to be closed for another one.
     pub(super) fn evicted(&self) -> CancellationToken {
         self.entry.evicted.clone()
@@ -224,6 +236,7 @@ impl ActiveRequest {
 
 impl Drop for ActiveRequest {
     fn drop(&mut self) {
+        self.entry.is_served.store(true, Ordering::Relaxed);
         self.set_busy(false);
     }
 }
@@ -297,6 +310,17 @@ mod tests {
         let _second = table.admit(network(7), LIMITS).unwrap();
         assert!(is_evicted(&first), "the only idle one");
         drop(requests);
+    }
+
+    #[test]
+    fn connections_that_were_served_are_closed_before_new_ones() {
+        let table = ConnectionTable::new();
+        let slots: Vec<_> = (0..6).map(|number| table.admit(network(number), LIMITS).unwrap()).collect();
+        drop(slots[3].begin_request());
+        slots.iter().for_each(|slot| since(slot, 1));
+        since(&slots[3], 5);
+        let new = table.admit(network(6), LIMITS).unwrap();
+        assert!(is_evicted(&slots[3]) && new.has_replaced() && !slots[0].has_replaced());
     }
 
     #[test]

@@ -98,7 +98,7 @@ impl Default for ConnectionSettings {
             read_rate_min: 64 << 10,
             connections_max: 1024,
             connections_reserved: 128,
-            connections_per_address: 256,
+            connections_per_address: 512,
             grace: Duration::from_secs(10),
             tls: None,
         }
@@ -204,7 +204,14 @@ impl Acceptor {
         loop {
             match accept_any(listeners).await {
                 Ok((stream, peer)) => match self.admit(peer) {
-                    Some(slot) => self.serve(stream, peer, slot),
+                    Some(slot) => {
+                        let has_replaced = matches!(&slot, Slot::Regular(slot) if slot.has_replaced());
+                        self.serve(stream, peer, slot);
+                        if has_replaced {
+                            // Requests that have arrived are read before further connections can take their place.
+                            tokio::task::yield_now().await;
+                        }
+                    }
                     None => self.reject(stream),
                 },
                 Err(error) if is_connection_error(&error) => {
@@ -221,9 +228,11 @@ impl Acceptor {
     /// A slot for a connection from `peer`, if one is free.
     fn admit(&self, peer: SocketAddr) -> Option<Slot> {
         let regular = || {
-            // All clients of a proxy connect from its address.
-            let is_proxy = http::is_trusted_proxy(&self.http.trusted_proxies, peer.ip());
-            let network = (!is_proxy).then(|| Network::from(peer.ip()));
+            // All clients of a proxy, and all programs of this machine, have one address.
+            let address = peer.ip().to_canonical();
+            let is_shared =
+                address.is_loopback() || http::is_trusted_proxy(&self.http.trusted_proxies, address);
+            let network = (!is_shared).then(|| Network::from(address));
             self.table.admit(network, self.limits()).map(Slot::Regular)
         };
         let health_only = || {

@@ -1,6 +1,6 @@
 //! Reading, writing and listing documents.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use axum::{
     body::Body,
@@ -8,12 +8,14 @@ use axum::{
     http::{HeaderMap, Response, StatusCode, header},
 };
 use serde::Deserialize;
+use tokio::sync::SemaphorePermit;
+
 use service::{Document, Error, ErrorKind, Outcome, PutResult, Schema, limits};
 
 use crate::http::{
     AppState, Problem,
     body::Json,
-    bounds,
+    bounds, charge,
     error_code::ErrorCode,
     json::{
         collections::CountResponse,
@@ -27,6 +29,9 @@ use crate::http::{
     request_context::RequestContext,
     response,
 };
+
+/// Bytes that must be free in the response budget for a page to be read.
+const PROBED_BYTES: usize = 1 << 20;
 
 /// Parameters of a read.
 #[derive(Deserialize, utoipa::IntoParams)]
@@ -122,7 +127,7 @@ pub(super) async fn get(
         let schema = state.service.schema(&collection)?;
         let mut body = JsonStream::default();
         body.elements(vec![document], document::memory, move |document, to| {
-            to.serialize(&document_response(&id, document, &schema, vectors));
+            to.serialize(&document_response(&id, document, &schema, vectors))
         });
         body.into_response(&request)?
     };
@@ -189,6 +194,7 @@ pub(super) async fn scroll(
     let limit = limit.unwrap_or(limits::PAGE_DEFAULT);
     let (filter, after) = (filter.as_deref(), after.as_deref());
     let schema = state.service.schema(&collection)?;
+    let _permit = page_permit(&state, &request).await?;
     let page = state.service.scroll(&request.cx, &collection, filter, after, limit).await?;
     let service = state.service.clone();
     let mut body = JsonStream::default();
@@ -196,10 +202,31 @@ pub(super) async fn scroll(
     body.object(&envelope, "documents", |body| {
         body.elements(page.documents, document::memory, move |document, to| {
             let id = service.id_of(&schema, &document.key);
-            to.serialize(&document_response(&id, document, &schema, vectors));
+            to.serialize(&document_response(&id, document, &schema, vectors))
         });
     });
     body.into_response(&request)
+}
+
+/// Permission to read a page. Until its size is known and reserved, the page is not counted, so that only few may be read
+/// at the same time, and none for a caller whose share of the budget is used up.
+async fn page_permit<'a>(
+    state: &'a AppState,
+    request: &RequestContext,
+) -> Result<SemaphorePermit<'a>, Problem> {
+    let timeout = match request.cx.deadline {
+        Some(deadline) => deadline.saturating_duration_since(Instant::now()),
+        None => state.settings.overload_retry_timeout,
+    };
+    let permit = tokio::time::timeout(timeout, state.page_permits.acquire()).await.map_err(|_| {
+        let detail =
+            "the request's time limit passed while it waited for other lists of documents to be read";
+        Problem::new(ErrorCode::Deadline, detail)
+    })?;
+    if !request.response_budget.has_room(request.caller_id, PROBED_BYTES) {
+        return Err(charge::budget_exhausted());
+    }
+    Ok(permit.expect("the semaphore is never closed"))
 }
 
 /// Counts the documents that match a filter.

@@ -152,7 +152,7 @@ fn append_found(body: &mut JsonStream, mut found: SearchResponse, schema: &Arc<S
     body.object(&envelope, "results", |body| {
         let schema = Arc::clone(schema);
         body.elements(hits, search::memory, move |hit, to| {
-            to.serialize(&HitResponse::new(hit, &schema, vectors));
+            to.serialize(&HitResponse::new(hit, &schema, vectors))
         });
     });
 }
