@@ -1,8 +1,13 @@
 //! Line plots as SVG, drawn by plotters. The output depends only on the figures.
 
-use std::ops::Range;
+use std::{
+    fs::{self, File},
+    io::{ErrorKind, Read as _},
+    ops::Range,
+    path::Path,
+};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, ensure};
 use plotters::{
     coord::types::RangedCoordf64,
     coord::{
@@ -256,6 +261,23 @@ fn with_thousands_separators(value: f64) -> String {
     out + rest
 }
 
+/// Checks that a plot may be written to `path` before anything is measured: to a new file, in place of an earlier plot, or
+/// to a pipe or device.
+pub(crate) fn check_path(path: &Path) -> Result<()> {
+    let name = || path.display().to_string();
+    let found = match fs::metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        found => found.with_context(name)?,
+    };
+    ensure!(!found.is_dir(), "{} is a directory: give the name of a file in it", name());
+    if found.is_file() {
+        let mut head = Vec::new();
+        File::open(path).with_context(name)?.take(4).read_to_end(&mut head).with_context(name)?;
+        ensure!(head == b"<svg", "{} exists and is not a plot: choose another name", name());
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -278,6 +300,21 @@ mod tests {
                 },
                 Series { name: "theirs".to_owned(), points: vec![(0.5, 1.0), (0.9, 1000.0)], is_ours: false },
             ],
+        }
+    }
+
+    #[test]
+    fn a_plot_replaces_an_earlier_plot_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("plot.svg");
+        check_path(&path).unwrap();
+        fs::write(&path, svg(&[plot()]).unwrap()).unwrap();
+        check_path(&path).unwrap();
+        fs::write(&path, "notes").unwrap();
+        assert!(check_path(&path).unwrap_err().to_string().contains("is not a plot"));
+        assert!(check_path(dir.path()).unwrap_err().to_string().contains("is a directory"));
+        if cfg!(unix) {
+            check_path(Path::new("/dev/null")).unwrap();
         }
     }
 

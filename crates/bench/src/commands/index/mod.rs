@@ -22,7 +22,7 @@ use std::path::PathBuf;
 use ::index::{Quantization, VectorType};
 use anyhow::{Result, ensure};
 
-use crate::{global_options::GlobalOptions, report::Format};
+use crate::{global_options::GlobalOptions, plot, report::Format};
 use library::Library;
 
 pub(crate) use ours::{build, search};
@@ -117,6 +117,9 @@ impl IndexArguments {
             self.plot.is_none() || drawn == 1,
             "--plot requires exactly one of the parts targets and growth"
         );
+        if let Some(path) = &self.plot {
+            plot::check_path(path)?;
+        }
         Ok(())
     }
 }
