@@ -29,6 +29,7 @@ mod limits;
 mod name_target;
 mod orphans;
 mod overlay;
+mod page_tree;
 mod panic;
 mod primary_row;
 mod reader;

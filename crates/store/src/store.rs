@@ -17,6 +17,7 @@ use redb::{
 
 use crate::file_identity::FileIdentity;
 use crate::overlay::Overlay;
+use crate::page_tree::{self, PageError};
 use crate::panic::{catch_panic, panic_message};
 use crate::shared_backend::{FileContent, SharedBackend};
 use crate::state::{FORMAT, State, StateError};
@@ -29,7 +30,8 @@ pub struct Options {
     /// Size of redb's page cache, in bytes.
     pub cache_bytes: usize,
     /// Files up to this length are verified completely when they are opened, which takes about one second
-    /// per gigabyte. In longer files, damage is detected when an entry is read, and by [`Store::verify`].
+    /// per gigabyte. In longer files only the pages with pointers and redb's lists of free pages are verified; damage in
+    /// others is detected when an entry is read, and by [`Store::verify`].
     pub verify_bytes_max: u64,
 }
 
@@ -55,6 +57,14 @@ pub struct Store {
     history: HistoryId,
     failure: RwLock<Option<Failure>>,
     committed: Mutex<Committed>,
+}
+
+/// Whether what writing depends on is verified when a store is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verification {
+    Required,
+    /// To examine a damaged store, which is not written to.
+    Omitted,
 }
 
 /// The store's state at the last commit and at the last durable commit.
@@ -88,7 +98,7 @@ impl Store {
         let file = open.open(path).map_err(failed)?;
         let identity = FileIdentity::of(&file).map_err(failed)?;
         let backend = FileBackend::new(file).map_err(|error| open_error(path, error))?;
-        let mut store = Store::open_at(path.to_owned(), backend, options)?;
+        let mut store = Store::open_at(path.to_owned(), backend, options, Verification::Required)?;
         store.file = Some(identity);
         // Also for an existing file: the process that created it may have been killed before this step.
         sync_directory_of(path).map_err(failed)?;
@@ -96,21 +106,26 @@ impl Store {
     }
 
     /// Opens an existing store without writing to its file. Writes, such as the recovery of a store that was not closed,
-    /// happen in memory only. The caller makes sure that no other process has the store open.
+    /// happen in memory only. The store may be damaged. The caller makes sure that no other process has it open.
     pub fn open_unchanged(path: &Path, options: Options) -> Result<Store, OpenError> {
         let failed = |source| OpenError::Io { path: path.to_owned(), source };
         let overlay = File::open(path).and_then(Overlay::new).map_err(failed)?;
-        Store::open_at(path.to_owned(), overlay, options)
+        Store::open_at(path.to_owned(), overlay, options, Verification::Omitted)
     }
 
     /// Opens a store on another backend, such as memory or a backend that injects faults.
     pub fn open_with_backend(backend: impl StorageBackend, options: Options) -> Result<Store, OpenError> {
-        Store::open_at(PathBuf::from("(custom backend)"), backend, options)
+        Store::open_at(PathBuf::from("(custom backend)"), backend, options, Verification::Required)
     }
 
-    fn open_at(path: PathBuf, backend: impl StorageBackend, options: Options) -> Result<Store, OpenError> {
+    fn open_at(
+        path: PathBuf,
+        backend: impl StorageBackend,
+        options: Options,
+        verification: Verification,
+    ) -> Result<Store, OpenError> {
         let backend = SharedBackend::new(backend);
-        let opened = catch_unwind(AssertUnwindSafe(|| open_database(&path, &backend, options)));
+        let opened = catch_unwind(AssertUnwindSafe(|| open_database(&path, &backend, options, verification)));
         let opened = opened.unwrap_or_else(|panic| {
             Err(OpenError::Corrupt { path: path.clone(), reason: panic_message(&*panic) })
         });
@@ -252,7 +267,9 @@ impl Store {
         // Full verification is skipped: the first opening verified the file as configured, all callers wait for
         // this, and it can happen after every failed write.
         let options = Options { verify_bytes_max: 0, ..self.options };
-        let opened = catch_unwind(AssertUnwindSafe(|| open_database(&self.path, &self.backend, options)));
+        let opened = catch_unwind(AssertUnwindSafe(|| {
+            open_database(&self.path, &self.backend, options, Verification::Required)
+        }));
         // If the disk is too full even for opening, the next call tries again.
         if let Ok(Ok((opened, state))) = opened {
             *database = Some(opened);
@@ -336,6 +353,7 @@ fn open_database(
     path: &Path,
     backend: &SharedBackend,
     options: Options,
+    verification: Verification,
 ) -> Result<(Database, State), OpenError> {
     let failed = |source| OpenError::Io { path: path.to_owned(), source };
     match backend.content().map_err(failed)? {
@@ -349,6 +367,14 @@ fn open_database(
         }
     }
     let verify = backend.len().map_err(failed)? <= options.verify_bytes_max;
+    if !verify && verification == Verification::Required {
+        page_tree::verify(backend).map_err(|error| match error {
+            PageError::Io(source) => failed(source),
+            PageError::Damaged(reason) => {
+                OpenError::Corrupt { path: path.to_owned(), reason: reason.to_owned() }
+            }
+        })?;
+    }
     let database = Database::builder()
         .set_cache_size(options.cache_bytes)
         .set_check_integrity_on_open(verify)
