@@ -195,7 +195,8 @@ impl DataDir {
     /// Copies everything readable in a damaged store into a new one and reports what was lost. The old store is kept
     /// under the returned path. Snapshots are removed and rebuilt later.
     pub fn repair(&self) -> Result<(IntegrityReport, PathBuf), RestoreError> {
-        let store = self.open_existing()?;
+        // It is not written to, so damage in redb's own lists does not prevent this.
+        let store = Store::open_unchanged(&self.store_file(), OPTIONS)?;
         let salvaged = store.salvage(&self.path.join(UNFINISHED_FILE), OPTIONS);
         let report = salvaged.inspect_err(|_| self.discard_unfinished())?;
         drop(store);
@@ -246,15 +247,6 @@ impl DataDir {
         target.sync_all()?;
         fs::rename(&unfinished, copy)?;
         sync_directory(&self.path)
-    }
-
-    /// Opens the store only if it exists: opening a missing one would create it.
-    fn open_existing(&self) -> Result<Store, store::OpenError> {
-        let path = self.store_file();
-        match fs::metadata(&path) {
-            Ok(_) => Store::open(&path, OPTIONS),
-            Err(source) => Err(store::OpenError::Io { path, source }),
-        }
     }
 
     fn discard_unfinished(&self) {

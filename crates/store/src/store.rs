@@ -426,7 +426,7 @@ fn stored_state(path: &Path, database: &Database) -> Result<Option<State>, OpenE
         Err(_) => return Err(foreign("it is the redb database of another program")),
     };
     let Some(row) = tables::state_row(&meta).map_err(|error| open_error(path, error.into()))? else {
-        return Err(foreign("it is the redb database of another program"));
+        return Err(corrupt("table meta, key state: the row is missing".to_owned()));
     };
     match State::decode(row.value()) {
         Ok(state) => Ok(Some(state)),
