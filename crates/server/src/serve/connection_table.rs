@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Connections that may be open beyond the limit while those closed in their favour end.
-const CLOSING_MAX: usize = 64;
+pub(super) const CLOSING_MAX: usize = 64;
 
 /// How many connections may be open.
 #[derive(Clone, Copy, Debug)]

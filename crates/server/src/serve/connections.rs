@@ -32,7 +32,7 @@ use tokio_util::{io::InspectReader, sync::CancellationToken};
 
 use super::{
     closing,
-    connection_table::{ConnectionLimits, ConnectionSlot, ConnectionTable},
+    connection_table::{CLOSING_MAX, ConnectionLimits, ConnectionSlot, ConnectionTable},
     header_timeout::{HeaderTimeouts, HeaderTimer},
     supervisor::Supervisor,
     tls::Tls,
@@ -46,13 +46,17 @@ use crate::{
 use service::Service;
 
 /// Connections beyond the limit that are accepted for health checks.
-pub(super) const HEALTH_CONNECTIONS_MAX: usize = 32;
+const HEALTH_CONNECTIONS_MAX: usize = 32;
 
 /// How long the request head may take on such a connection.
 const HEALTH_HEADER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Further connections whose clients get time to read the rejection.
 const REJECTED_CONNECTIONS_MAX: usize = 64;
+
+/// Connections that may be open beyond the limit: for health checks, rejected, or being closed for others.
+pub(super) const EXTRA_CONNECTIONS_MAX: usize =
+    HEALTH_CONNECTIONS_MAX + REJECTED_CONNECTIONS_MAX + CLOSING_MAX;
 
 /// Headers per request.
 const HEADERS_MAX: usize = 100;

@@ -332,7 +332,7 @@ impl Server {
             read_rate_min: self.settings.read_rate_min,
             connections_max: open_files::connection_limit(
                 self.settings.connections_max,
-                connections::HEALTH_CONNECTIONS_MAX,
+                connections::EXTRA_CONNECTIONS_MAX,
             ),
             connections_reserved: self.settings.connections_reserved,
             connections_per_address: self.settings.connections_per_address,

@@ -3,13 +3,13 @@
 /// Files other than connections of clients: the store, its snapshots, connections to a Redis.
 const OTHER_FILES: u64 = 128;
 
-/// How many of the `wanted` connections the limit of open files permits, next to `health_connections`. Raises the soft
+/// How many of the `wanted` connections the limit of open files permits, next to `extra_connections`. Raises the soft
 /// limit (`ulimit -n`, often 1024) as far as needed and possible.
 #[cfg(target_os = "linux")]
-pub(super) fn connection_limit(wanted: usize, health_connections: usize) -> usize {
+pub(super) fn connection_limit(wanted: usize, extra_connections: usize) -> usize {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
-    let needed = wanted as u64 + health_connections as u64 + OTHER_FILES;
+    let needed = wanted as u64 + extra_connections as u64 + OTHER_FILES;
     if limit.current.is_some_and(|files| files < needed) {
         let before = limit.current;
         limit.current = limit.maximum.map_or(Some(needed), |files| Some(files.min(needed)));
@@ -19,7 +19,7 @@ pub(super) fn connection_limit(wanted: usize, health_connections: usize) -> usiz
         }
     }
     let connections =
-        limit.current.map_or(wanted, |files| connections_within(files, wanted, health_connections));
+        limit.current.map_or(wanted, |files| connections_within(files, wanted, extra_connections));
     if connections < wanted {
         tracing::warn!(
             "connections_max is {wanted}, but the limit of {} open files permits only {connections} connections: raise \
@@ -32,14 +32,14 @@ pub(super) fn connection_limit(wanted: usize, health_connections: usize) -> usiz
 
 /// Other systems: the limit is not checked.
 #[cfg(not(target_os = "linux"))]
-pub(super) fn connection_limit(wanted: usize, _health_connections: usize) -> usize {
+pub(super) fn connection_limit(wanted: usize, _extra_connections: usize) -> usize {
     wanted
 }
 
 /// How many of the `wanted` connections `files` permit; at least one.
 #[cfg(any(target_os = "linux", test))]
-fn connections_within(files: u64, wanted: usize, health_connections: usize) -> usize {
-    let available = files.saturating_sub(health_connections as u64 + OTHER_FILES).max(1);
+fn connections_within(files: u64, wanted: usize, extra_connections: usize) -> usize {
+    let available = files.saturating_sub(extra_connections as u64 + OTHER_FILES).max(1);
     usize::try_from(available).unwrap_or(usize::MAX).min(wanted)
 }
 
