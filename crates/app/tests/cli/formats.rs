@@ -114,8 +114,12 @@ fn opening_converts_the_first_format_and_keeps_a_copy() {
     home.ok(&["check"]);
     assert_eq!(format_of(&store), 1, "check converts nothing");
     assert!(!copy.exists());
-    let before = exported_documents(&home);
+    let opened = home.run(&["collections"]);
+    assert!(opened.err.contains("was converted from format 1"), "{opened:?}");
+    assert!(opened.err.contains(copy.to_str().unwrap()), "{opened:?}");
     assert_eq!((format_of(&store), format_of(&copy)), (CURRENT, 1));
+    assert_eq!(home.run(&["collections"]).err, "", "it is converted once");
+    let before = exported_documents(&home);
 
     // The copy is a complete store, for an earlier version of the program.
     let other = TestHome::new();

@@ -7,7 +7,7 @@ use crate::{
     collection::{DocumentChange, DocumentChangeKind},
     file_storage::DirectoryStorage,
     maintenance::{is_snapshot_stale, should_snapshot},
-    projection::{FieldVectors, Projection, SchemaViolation, ViolationReason},
+    projection::{FieldVectors, PassageVector, Projection, SchemaViolation, ViolationReason},
     schema::{Algorithm, FieldKind, FieldSchema, Quantization, VectorSchema},
 };
 
@@ -185,4 +185,39 @@ fn a_document_written_twice_to_a_snapshot_loads_its_later_entry() {
     assert!(read.ordinals.entry(2).is_none());
     assert_eq!(read.ordinals.live().len(), DOCUMENTS);
     assert_eq!((read.ordinals.expired(1_999, 9), read.ordinals.expired(2_000, 9)), (vec![], vec![DocId(3)]));
+}
+
+/// Pins the format, so that it cannot change by accident.
+#[test]
+fn documents_and_passages_have_the_documented_format() {
+    let collection = Collection::new(CollectionVersion { id: 1, version: 1 }, schema(), Cpu::detect());
+    let vectors = [0, 3].map(|passage| PassageVector { passage, values: vec![1.0, 2.0] });
+    let projection = Projection {
+        attributes: DocumentAttributes::default(),
+        vectors: vec![FieldVectors::Present(vectors.to_vec())],
+    };
+    let kind = DocumentChangeKind::Upserted { expires_at_ms: Some(5), projection };
+    collection.publish(vec![DocumentChange { doc: DocId(9), seq: 7, kind }], 7);
+    collection.publish(vec![upserted(4, 8)], 8);
+    let mut out = Vec::new();
+    documents::write(&collection, &mut out).unwrap();
+    let number = |number: u64| number.to_le_bytes();
+    let expected = [
+        // Document 9 with an expiry, its passage 3 under label 1, and document 4.
+        &[3][..],
+        &number(9),
+        &number(7),
+        &number(5),
+        &[0],
+        &[4, 0, 0, 0, 0, 0, 0, 3, 0],
+        &number(7),
+        &[1],
+        &number(4),
+        &number(8),
+        &[0],
+        &[255],
+        &number(0),
+        &[0; 4],
+    ];
+    assert_eq!(out, expected.concat());
 }

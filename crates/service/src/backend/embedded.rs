@@ -26,6 +26,9 @@ impl Embedded {
     pub(super) fn open(options: Options, progress: &Progress) -> Result<Embedded, Error> {
         let engine =
             Engine::open_with_progress(options, progress).map_err(|error| error_mapping::open(&error))?;
+        for warning in engine.warnings() {
+            tracing::warn!("{warning}");
+        }
         Ok(Embedded { engine, write_permits: Semaphore::new(WRITES_MAX) })
     }
 
