@@ -1,6 +1,6 @@
 //! Conversion of the engine's errors to the service's [`Error`].
 
-use engine::{CollectionError, OpenError, QueryError, VectorError, WriteError};
+use engine::{CollectionError, OpenError, QueryError, StoreError, VectorError, WriteError};
 
 use crate::{Error, ErrorKind};
 
@@ -44,7 +44,7 @@ pub(crate) fn collection(error: CollectionError) -> Error {
         }
         E::Name { .. } => (ErrorKind::Invalid, "name"),
         E::Schema(_) => (ErrorKind::Invalid, "schema"),
-        E::ReadOnly { .. } => (ErrorKind::Unavailable, "read-only"),
+        E::ReadOnly { .. } | E::Store(StoreError::Displaced { .. }) => (ErrorKind::Unavailable, "read-only"),
         E::Closed => return Error::closing(),
         E::Store(error) if error.is_full() => (ErrorKind::Full, FULL),
         _ => (ErrorKind::Internal, "store"),

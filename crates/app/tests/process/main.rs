@@ -15,6 +15,7 @@ mod ledger;
 mod log_readers;
 #[cfg(target_os = "linux")]
 mod memory_limit;
+mod moved_store;
 mod paths;
 mod random;
 mod secrets;
