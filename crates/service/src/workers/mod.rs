@@ -106,7 +106,8 @@ impl<B: Batchable> WorkerPools<B> {
                         Pool::Search | Pool::Admin => {}
                         Pool::Ingest => lower_priority(),
                     }
-                    work(pool, &queue, &heartbeat, &meter);
+                    // A panic outside of a job, such as while a job is dropped, must not cost the pool a thread.
+                    while catch_panic(&meter, || work(pool, &queue, &heartbeat, &meter)).is_none() {}
                 };
                 let name = format!("nearfield-{}-{number}", pool.name());
                 match std::thread::Builder::new().name(name).spawn(run) {

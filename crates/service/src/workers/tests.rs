@@ -137,6 +137,39 @@ fn cancelled_and_late_jobs_are_dropped_before_they_run() {
     assert_eq!(workers.meter.activity().dropped, 4);
 }
 
+/// Panics when it is dropped.
+struct PanicOnDrop;
+
+impl Drop for PanicOnDrop {
+    fn drop(&mut self) {
+        panic!("on purpose");
+    }
+}
+
+#[test]
+fn a_job_that_panics_while_it_is_dropped_does_not_end_its_worker() {
+    let workers = workers(1, 8);
+    let (release, busy) = occupy(&workers, Pool::Search);
+    let cancelled = job_context();
+    let value = PanicOnDrop;
+    let dropped = workers
+        .push(Pool::Search, cancelled.clone(), move |_| {
+            std::mem::forget(value);
+            Ok(())
+        })
+        .unwrap();
+    cancelled.cancel.cancel();
+    drop(release);
+    busy.blocking_recv().unwrap().unwrap();
+    assert!(dropped.blocking_recv().is_err(), "the cancelled job ran");
+    assert_eq!(
+        workers.push(Pool::Search, job_context(), |_| Ok(7)).unwrap().blocking_recv().unwrap().unwrap(),
+        7
+    );
+    assert_eq!(workers.meter.activity().panicked, 1);
+    workers.close();
+}
+
 #[test]
 fn a_panicking_job_is_counted_and_its_worker_continues() {
     let workers = workers(1, 4);
