@@ -4,6 +4,9 @@ CARGO ?= cargo
 TOOLS := $(CURDIR)/target/tools
 # Home directory of the tests: the model is installed here once.
 TEST_HOME := $(CURDIR)/target/nearfield-home
+# With the checks of overflow and of unsafe preconditions, which the dev profile leaves out of the kernels.
+CHECKED_KERNELS := --config profile.dev.package.kernels.debug-assertions=true \
+	--config profile.dev.package.kernels.overflow-checks=true
 DENY_VERSION := 0.20.2
 FUZZ_VERSION := 0.13.2
 CYCLONEDX_VERSION := 0.5.9
@@ -57,6 +60,7 @@ tests: model redis
 	then $(CARGO) nextest run --workspace --locked; \
 	else $(CARGO) test --workspace --locked --all-targets; fi
 	$(CARGO) test --workspace --locked --doc
+	$(CARGO) test $(CHECKED_KERNELS) --locked -p kernels --lib --tests
 	$(CARGO) test --locked -p kernels --features shuttle --test arena_schedules
 	$(CARGO) test --locked -p index --features shuttle --test schedules
 	$(CARGO) test --locked -p engine --features shuttle --lib schedules
@@ -143,9 +147,9 @@ soak: model
 # every instruction set the machine has.
 HOST := $(shell rustc -vV | sed -n 's/^host: //p')
 sanitize:
-	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address $(CARGO) test --locked -p kernels -p index -p store --lib --tests \
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address $(CARGO) test $(CHECKED_KERNELS) --locked -p kernels -p index -p store --lib --tests \
 		--target $(HOST) --target-dir target/sanitize
-	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address $(CARGO) test --locked -p engine --lib --tests \
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address $(CARGO) test $(CHECKED_KERNELS) --locked -p engine --lib --tests \
 		--target $(HOST) --target-dir target/sanitize
 
 # ThreadSanitizer, one minute per stress test. The standard library is not compiled for it (that needs its source and a
