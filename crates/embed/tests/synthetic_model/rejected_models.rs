@@ -62,7 +62,7 @@ fn rejects_unsupported_settings() {
         ),
         (
             base().with("sentence_bert_config.json", "max_seq_length", json!(2)),
-            ["tokenizer.json", "2 special tokens", "no room"],
+            ["tokenizer.json", "2 special tokens", "no space"],
         ),
         (
             base().with("tokenizer.json", "model", json!({"type": "Nonsense"})),
