@@ -183,7 +183,14 @@ pub(crate) async fn only_explicit_prefixes_may_overlap(store: &TestStore) {
     let explicit = store.put(&collection("kb:private"), &explicit).await.expect(201);
     assert_eq!(explicit["overlaps"], json!(["kb"]));
     assert_eq!(store.get(&collection("kb")).await.expect(200)["overlaps"], json!(["kb:private"]));
+    // What is kept of a dropped collection stays in the other one.
+    let private = collection("kb:private");
+    let rejected = store.delete(&private).await.expect_error(409, "prefix-overlap");
+    assert!(rejected["detail"].as_str().unwrap().contains("documents=keep"), "{rejected}");
+    store.delete(&format!("{private}?documents=keep")).await.expect(204);
+    store.delete(&collection("kb2")).await.expect(204);
     // A collection that exists is not rejected for what was created after it.
+    store.put(&private, &json!({"fields": fields, "prefixes": ["kb:private:"]})).await.expect(201);
     store.put(&collection("kb"), &json!({"fields": fields})).await.expect(200);
     let outer = json!({"fields": fields, "prefixes": ["inner:deep:"]});
     store.put(&collection("other"), &outer).await.expect(201);

@@ -214,7 +214,9 @@ impl TestStore {
         let deadline = Instant::now() + TIMEOUT;
         loop {
             let info = self.get(&collection(name)).await.expect(200);
-            if info["documents"] == documents && info["tail"] == 0 {
+            // In a cluster, a shard is not searched before it reports that its index is complete.
+            let is_complete = self.get(&path(name, "count?filter=*")).await.status != 503;
+            if info["documents"] == documents && info["tail"] == 0 && is_complete {
                 return;
             }
             assert!(Instant::now() < deadline, "{info}");

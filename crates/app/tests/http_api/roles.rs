@@ -316,7 +316,10 @@ fn a_key_for_one_collection_does_not_reach_documents_that_belong_to_another() {
         send(&server, "GET", "/collections/kb/documents/private:1", BOTH_READER, "").ok(200);
         assert_eq!(send(&server, "DELETE", "/aliases/other-name", ADMIN, "").status, 204);
         send(&server, "GET", "/collections/kb/documents", BOTH_READER, "").problem(403, "forbidden");
-        assert_eq!(send(&server, "DELETE", &format!("/collections/{name}"), ADMIN, "").status, 204);
+        assert_eq!(
+            send(&server, "DELETE", &format!("/collections/{name}?documents=keep"), ADMIN, "").status,
+            204
+        );
         send(&server, "GET", "/collections/kb/documents/private:1", KB_WRITER, "").ok(200);
     }
 }

@@ -69,7 +69,7 @@ error_codes! {
     CollectionAmbiguous = "collection-ambiguous", [400], "the request names no collection, and there are several";
     CollectionExists = "collection-exists", [409], "the collection exists with another schema";
     CollectionSwitching = "collection-switching", [503], "the collection was switched to another version repeatedly during the search";
-    PrefixOverlap = "prefix-overlap", [409], "the default prefix of a new collection overlaps with the prefixes of another one";
+    PrefixOverlap = "prefix-overlap", [409], "the default prefix of a new collection overlaps with the prefixes of another one, or `DELETE` of a collection that overlaps with another does not say what to do with its documents";
     CollectionRebuilding = "collection-rebuilding", [409], "the collection is being rebuilt; or it is not, where a rebuild was expected";
     SchemaConflict = "schema-conflict", [409], "in Redis, two collections over the same keys disagree on a vector field";
     Name = "name", [422], "the name is not valid for a collection or alias";
@@ -110,7 +110,7 @@ error_codes! {
     EfSearch = "ef-search", [422], "`ef_search` is not between 1 and 4096";
     FieldAmbiguous = "field-ambiguous", [422], "the collection has several vector fields";
     FieldNotEmbedded = "field-not-embedded", [422], "a text search requires a field that a model computes";
-    FieldNotFound = "field-not-found", [422], "the collection has no such vector field";
+    FieldNotFound = "field-not-found", [422], "the schema has no such field, or a search names a field that holds no vectors";
     Filter = "filter", [422], "the filter does not parse, names an unknown field, or is too long or too deep";
     K = "k", [422], "`k` is not between 1 and 1000";
     Limit = "limit", [422], "the limit of a list is not between 1 and 1000, or a search exceeds a limit of the engine";

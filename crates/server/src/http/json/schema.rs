@@ -12,6 +12,9 @@ use service::{
     VectorType, article_schema, limits,
 };
 
+/// Members of a document that are not fields.
+const RESERVED_NAMES: [&str; 2] = ["id", "ttl_s"];
+
 /// The schema of a collection.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -210,6 +213,12 @@ impl FieldBody {
 
     fn into_field(self) -> Result<FieldSchema, Problem> {
         let name = self.name.clone();
+        if RESERVED_NAMES.contains(&&*name) {
+            let detail = format!(
+                "field {name:?}: the name is reserved, because documents have a member of this name; choose another"
+            );
+            return Err(Problem::new(ErrorCode::Schema, detail).at(name));
+        }
         if let Some(option) = self.misplaced_option() {
             let detail = format!("field {name:?}: {option} does not apply to this kind of field");
             return Err(Problem::new(ErrorCode::Schema, detail).at(name));
@@ -427,6 +436,8 @@ mod tests {
             (r#"{"ttl_s":0}"#, "ttl_s must be"),
             (r#"{"prefixes":[1]}"#, "base64"),
             (r#"{"prefixes":[]}"#, "is empty"),
+            (r#"{"fields":[{"name":"id","kind":"numeric"}]}"#, "reserved"),
+            (r#"{"fields":[{"name":"ttl_s","kind":"text"}]}"#, "reserved"),
         ] {
             let message = read(json).expect_err(json);
             assert!(message.contains(words), "{json}: {message}");

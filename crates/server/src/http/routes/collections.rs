@@ -9,7 +9,7 @@ use axum::{
     response::Response,
 };
 use serde::Deserialize;
-use service::{DropMode, VectorSchema};
+use service::{DropMode, Service, VectorSchema};
 use utoipa::ToSchema;
 
 use crate::{
@@ -17,6 +17,7 @@ use crate::{
     http::{
         AppState, Problem,
         body::{self, Json},
+        error_code::ErrorCode,
         json::{
             collections::{
                 AliasRequest, AliasResponse, CollectionResponse, CollectionsResponse, StatsResponse,
@@ -45,7 +46,8 @@ pub(super) struct PutParams {
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct DropParams {
-    /// Whether to keep or delete the documents.
+    /// Whether to keep or delete the documents. Required if they also belong to other collections; otherwise they are
+    /// kept by default.
     #[serde(default)]
     #[param(inline)]
     documents: DocumentsParam,
@@ -56,6 +58,8 @@ pub(super) struct DropParams {
 #[serde(rename_all = "lowercase")]
 enum DocumentsParam {
     #[default]
+    #[serde(skip)]
+    Unspecified,
     Keep,
     Delete,
 }
@@ -126,7 +130,8 @@ pub(super) async fn get(
     Ok(response::json(StatusCode::OK, &CollectionResponse::new(info, &state.service)))
 }
 
-/// Drops a collection. Its documents are kept unless `documents=delete`. An alias is rejected with 409.
+/// Drops a collection. Its documents are kept unless `documents=delete`. If they also belong to other collections, whose
+/// readers can read them from then on, `documents` must be given. An alias is rejected with 409.
 #[utoipa::path(
     delete, path = "/collections/{c}", tag = "collections", params(CollectionPath, DropParams),
     responses((status = 204, description = "Dropped"))
@@ -138,11 +143,29 @@ pub(super) async fn delete(
     Params(DropParams { documents }): Params<DropParams>,
 ) -> Result<Response, Problem> {
     let documents = match documents {
+        DocumentsParam::Unspecified => {
+            reject_shared_documents(&state.service, &name)?;
+            DropMode::KeepDocuments
+        }
         DocumentsParam::Keep => DropMode::KeepDocuments,
         DocumentsParam::Delete => DropMode::DeleteDocuments,
     };
     state.service.drop_collection(&request.cx, &name, documents).await?;
     Ok(response::empty(StatusCode::NO_CONTENT))
+}
+
+/// Rejects dropping a collection whose documents would silently remain in others: a key for one of those could read them
+/// from then on.
+fn reject_shared_documents(service: &Service, name: &str) -> Result<(), Problem> {
+    let others = service.overlapping(name)?;
+    if others.is_empty() {
+        return Ok(());
+    }
+    let detail = format!(
+        "documents of {name:?} can also belong to {}: add documents=keep to leave them there, for everyone who may read it, or documents=delete to delete them",
+        others.join(", ")
+    );
+    Err(Problem::new(ErrorCode::PrefixOverlap, detail).at("documents"))
 }
 
 /// Points an alias at a collection.
