@@ -161,15 +161,28 @@ pub(super) async fn serve_with(
         }
     };
     let listeners = Arc::new(listeners);
-    let accepting = supervisor.run("connections", move || {
-        let (acceptor, listeners) = (acceptor.clone(), listeners.clone());
-        async move { acceptor.accept(&listeners).await }
-    });
-    let mut stopped = pin!(stopped);
+    let closing = CancellationToken::new();
+    let accepting = {
+        let closing = closing.clone();
+        supervisor.run("connections", move || {
+            let (acceptor, listeners, closing) = (acceptor.clone(), listeners.clone(), closing.clone());
+            async move {
+                tokio::select! {
+                    () = acceptor.accept(&listeners) => (),
+                    () = closing.cancelled() => (),
+                }
+            }
+        })
+    };
+    let (mut stopped, mut accepting) = (pin!(stopped), pin!(accepting));
     tokio::select! {
-        () = stopped.as_mut() => (),
+        () = stopped.as_mut() => {
+            // Awaited, so that the listeners are closed on return.
+            closing.cancel();
+            accepting.await;
+        }
         // Only if the supervisor gives up, which also stops the server.
-        () = accepting => stopped.await,
+        () = accepting.as_mut() => stopped.await,
     }
 }
 
