@@ -99,8 +99,8 @@ fn send_name_everywhere(server: &Server, name: &str) -> (u32, u32) {
         ("GET", format!("/backup/{name}"), &none),
         ("DELETE", format!("/collections/notes/documents/{name}"), &none),
         ("DELETE", format!("/aliases/{name}"), &none),
-        ("DELETE", format!("/collections/{name}"), &none),
-        ("DELETE", "/collections/with-prefix".to_owned(), &none),
+        ("DELETE", format!("/collections/{name}?documents=keep"), &none),
+        ("DELETE", "/collections/with-prefix?documents=keep".to_owned(), &none),
     ];
     let (mut accepted, mut rejected) = (0, 0);
     for (method, target, body) in requests {
