@@ -1,7 +1,7 @@
 //! `nearfield export`.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     io::{self, BufRead, BufReader, BufWriter, Seek, Write},
     path::PathBuf,
     time::{SystemTime, UNIX_EPOCH},
@@ -14,11 +14,12 @@ use serde_json::{Map, Value};
 use super::{
     client::{ApiPath, Client, ClientFlags},
     collection::{self, CollectionInfo},
+    error::UsageError,
     exit::Exit,
     index::Format,
     output_file::{Existing, OutputFile, OutputRules},
     session::Session,
-    terminal::thousands,
+    terminal::{Terminal, thousands},
 };
 
 /// Documents per request; fewer with vectors, which are long.
@@ -29,7 +30,11 @@ const PAGE_LEN_WITH_VECTORS: usize = 100;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 JSONL contains complete documents: id, fields (binary values as {\"base64\": ...}) and, if the document expires, ttl_s,
-the remaining seconds. CSV has one column per field; tags are joined, and binary values are in base64.
+the remaining seconds. Vectors that no model computes are in it only with --vectors: without them, indexing the file
+removes them from the documents.
+
+CSV has one column per field, and ttl_s; tags are joined. It keeps less than JSONL: no vectors; binary values become
+text (base64), an empty list of tags no value, and a missing text an empty one.
 
 Examples:
   nearfield export -o articles.jsonl
@@ -42,7 +47,7 @@ pub(crate) struct ExportArgs {
     /// Export only the documents that match this filter
     #[arg(long, short, value_name = "FILTER", allow_hyphen_values = true)]
     filter: Option<String>,
-    /// Include vector fields
+    /// Include vector fields; JSONL only
     #[arg(long)]
     vectors: bool,
     /// Output format
@@ -87,6 +92,11 @@ impl ExportedDocument {
 impl ExportArgs {
     /// Runs the command.
     pub(crate) fn run(self, session: &Session) -> anyhow::Result<Exit> {
+        if self.vectors && self.format == Format::Csv {
+            return Err(
+                UsageError("CSV cannot hold vectors: use --vectors with --format jsonl".to_owned()).into()
+            );
+        }
         let settings = session.command_settings()?;
         let existing = Existing::replace_if(self.force);
         let rules = OutputRules { data_dirs: &[&settings.server.service.data_dir], inputs: &[], existing };
@@ -94,57 +104,96 @@ impl ExportArgs {
         let client = Client::open(&settings, &self.client)?;
         let info = collection::named_or_only(&client, self.collection.as_deref())?;
         let written = match output {
-            None => self.write(&client, &info, &mut BufWriter::new(session.terminal.output()))?,
-            Some(output) => output.write(|to| self.write(&client, &info, to))?,
+            None => {
+                self.write(&client, &info, &mut BufWriter::new(session.terminal.output()), session.terminal)?
+            }
+            Some(output) => output.write(|to| self.write(&client, &info, to, session.terminal))?,
         };
         session.terminal.note(format_args!("exported {} documents from {}", thousands(written), info.name));
         Ok(Exit::Done)
     }
 
-    fn write(&self, client: &Client, info: &CollectionInfo, to: &mut dyn Write) -> anyhow::Result<u64> {
+    fn write(
+        &self,
+        client: &Client,
+        info: &CollectionInfo,
+        to: &mut dyn Write,
+        terminal: Terminal,
+    ) -> anyhow::Result<u64> {
         let written = match self.format {
-            Format::Jsonl => self.for_each_document(client, info, |document| {
+            Format::Jsonl => self.for_each_document(client, info, self.vectors, |document| {
                 serde_json::to_writer(&mut *to, &document).map_err(io::Error::from)?;
                 Ok(to.write_all(b"\n")?)
             })?,
-            Format::Csv => self.write_csv(client, info, to)?,
+            Format::Csv => self.write_csv(client, info, to, terminal)?,
         };
         to.flush()?;
+        for name in own_vectors(info).filter(|_| !self.vectors) {
+            let keep = match self.format {
+                Format::Jsonl => "--vectors keeps them",
+                Format::Csv => "JSONL with --vectors keeps them",
+            };
+            terminal.warn(format_args!(
+                "the vectors of the field {name:?} are left out, and indexing the file would remove them: {keep}"
+            ));
+        }
         Ok(written)
     }
 
     /// Documents are buffered in a temporary file, because the columns are known only after the last one.
-    fn write_csv(&self, client: &Client, info: &CollectionInfo, to: &mut dyn Write) -> anyhow::Result<u64> {
+    fn write_csv(
+        &self,
+        client: &Client,
+        info: &CollectionInfo,
+        to: &mut dyn Write,
+        terminal: Terminal,
+    ) -> anyhow::Result<u64> {
         let mut spool = BufWriter::new(tempfile::tempfile().context("a temporary file")?);
         let mut names = BTreeSet::new();
-        let written = self.for_each_document(client, info, |document| {
-            names.extend(document.keys().filter(|name| *name != "id").cloned());
+        let written = self.for_each_document(client, info, false, |document| {
+            names.extend(document.keys().cloned());
             serde_json::to_writer(&mut spool, &document).map_err(io::Error::from)?;
             Ok(spool.write_all(b"\n")?)
         })?;
         let mut spool = spool.into_inner().map_err(io::IntoInnerError::into_error)?;
         spool.rewind()?;
         // The id, then the fields of the schema in its order, then all others.
-        let of_schema =
-            info.schema.fields.iter().map(|field| field.name.clone()).filter(|name| names.remove(name));
+        let of_schema = info.schema.fields.iter().filter(|field| field.kind != "vector");
         let mut columns = vec!["id".to_owned()];
-        columns.extend(of_schema.collect::<Vec<_>>());
+        columns.extend(of_schema.map(|field| field.name.clone()));
+        names.retain(|name| !columns.contains(name));
         columns.extend(names);
         let mut writer = csv::Writer::from_writer(to);
         writer.write_record(&columns)?;
+        let mut changed: BTreeMap<&str, u64> = BTreeMap::new();
         for line in BufReader::new(spool).lines() {
             let document: Map<String, Value> = serde_json::from_str(&line?)?;
-            writer.write_record(columns.iter().map(|name| csv_cell(document.get(name), info, name)))?;
+            for name in &columns {
+                let value = document.get(name);
+                if value.is_some_and(changes_in_csv) {
+                    *changed.entry(name).or_default() += 1;
+                }
+                writer.write_field(csv_cell(value, info, name))?;
+            }
+            writer.write_record(None::<&[u8]>)?;
         }
         writer.flush()?;
+        for (name, count) in changed {
+            terminal.warn(format_args!(
+                "{} documents have a binary value or an empty list in the field {name:?}, which CSV cannot hold: \
+                 indexing the file would change it; JSONL keeps it",
+                thousands(count)
+            ));
+        }
         Ok(written)
     }
 
-    /// Calls `each` with every document, page by page.
+    /// Calls `each` with every document, with vector fields if `vectors`, page by page.
     fn for_each_document(
         &self,
         client: &Client,
         info: &CollectionInfo,
+        vectors: bool,
         mut each: impl FnMut(Map<String, Value>) -> anyhow::Result<()>,
     ) -> anyhow::Result<u64> {
         let mut written = 0;
@@ -156,8 +205,8 @@ impl ExportArgs {
             let path = ApiPath::collection(&info.name)
                 .segment("documents")
                 .query("filter", self.filter.as_deref())
-                .query("limit", Some(if self.vectors { PAGE_LEN_WITH_VECTORS } else { PAGE_LEN }))
-                .query("vectors", self.vectors.then_some(true))
+                .query("limit", Some(if vectors { PAGE_LEN_WITH_VECTORS } else { PAGE_LEN }))
+                .query("vectors", vectors.then_some(true))
                 .query("after", cursor);
             let page: DocumentPage = client.get(path)?;
             let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
@@ -170,6 +219,21 @@ impl ExportArgs {
                 next => after = next,
             }
         }
+    }
+}
+
+/// The vector fields that no model computes: clients give their vectors.
+fn own_vectors(info: &CollectionInfo) -> impl Iterator<Item = &str> {
+    let vectors = info.schema.fields.iter().filter(|field| field.kind == "vector" && field.embed.is_none());
+    vectors.map(|field| &*field.name)
+}
+
+/// Whether a value differs after it was written to and read from CSV.
+fn changes_in_csv(value: &Value) -> bool {
+    match value {
+        Value::Array(tags) => tags.is_empty(),
+        Value::Object(_) => true,
+        _ => false,
     }
 }
 

@@ -132,6 +132,10 @@ fn exported_documents_can_be_indexed_again() {
     let out = home.ok(&["index", "exported.jsonl", "-c", "things"]);
     assert_eq!(out, "rows in 25 = indexed 0 + unchanged 25 + rejected 0\n");
 
+    // Without --vectors, the vectors would be lost.
+    let warned = home.run(&["export"]).err;
+    assert!(warned.contains("\"place\"") && warned.contains("--vectors"), "{warned}");
+
     let red = exported(&home.ok(&["export", "--filter", "@color:{red} @size:[10 +inf]"]));
     assert_eq!(red.len(), 8);
     assert_eq!(

@@ -29,6 +29,8 @@ pub(crate) struct ColumnMapping {
 pub(crate) struct SchemaFields {
     /// Text fields that are embedded.
     pub(crate) embedded: Vec<String>,
+    /// Whether the collection exists: any of its embedded fields is enough.
+    pub(crate) exist: bool,
     /// Fields of a type other than TEXT: an empty cell means no value.
     pub(crate) typed: Vec<String>,
     /// NUMERIC fields: spaces around a value are removed.
@@ -49,6 +51,8 @@ pub(crate) enum Column {
         /// Whether spaces around the value are removed.
         trim: bool,
     },
+    /// The document's time to live in seconds.
+    TimeToLive,
     /// Nothing: the column has no name.
     Unnamed,
 }
@@ -95,6 +99,9 @@ pub(crate) fn resolve(
                 return Column::Unnamed;
             }
             let name = renames.fields.get(column).unwrap_or(column).clone();
+            if name == "ttl_s" {
+                return Column::TimeToLive;
+            }
             let keep_empty = !schema_fields.typed.contains(&name);
             let trim = schema_fields.numerics.contains(&name);
             Column::Field { name, keep_empty, trim }
@@ -138,7 +145,7 @@ fn check_clashes(header: &[String], columns: &[Column]) -> Result<(), UsageError
     let mut columns_by_field: BTreeMap<&str, &str> = BTreeMap::new();
     for (column, becomes) in header.iter().zip(columns) {
         let Column::Field { name, .. } = becomes else { continue };
-        if name == "id" || name == "ttl_s" {
+        if name == "id" {
             return Err(UsageError(format!(
                 "the column {column:?} cannot become a field because the name {name:?} is reserved; rename the column"
             )));
@@ -162,8 +169,11 @@ fn check_embedded_fields(
         columns.iter().any(|column| matches!(column, Column::Field { name, .. } if name == field))
     };
     let content = schema_fields.embedded.iter().any(|field| field == "content");
-    let missing =
-        if content { !has("content") } else { !schema_fields.embedded.iter().any(|field| has(field)) };
+    let missing = if content && !schema_fields.exist {
+        !has("content")
+    } else {
+        !schema_fields.embedded.iter().any(|field| has(field))
+    };
     if schema_fields.embedded.is_empty() || !missing {
         return Ok(());
     }
@@ -192,6 +202,7 @@ mod tests {
             embedded: names(&["title", "content"]),
             typed: names(&["category", "year"]),
             numerics: names(&["year"]),
+            exist: false,
         }
     }
 
@@ -202,6 +213,7 @@ mod tests {
             .into_iter()
             .map(|column| match column {
                 Column::Id => "=id".to_owned(),
+                Column::TimeToLive => "=ttl_s".to_owned(),
                 Column::Unnamed => "-".to_owned(),
                 Column::Field { name, keep_empty, trim } => {
                     format!("{name}{}{}", if keep_empty { "" } else { "?" }, if trim { "~" } else { "" })
@@ -239,6 +251,17 @@ mod tests {
             fields(&["text", "name", "key", "body"], &mapping).unwrap(),
             ["content", "title", "=id", "body"]
         );
+    }
+
+    #[test]
+    fn a_new_collection_needs_content_and_another_any_embedded_field() {
+        let resolve = |exist, header: &[&str]| {
+            let header: Vec<String> = header.iter().map(|name| (*name).to_owned()).collect();
+            resolve(&header, &ColumnMapping::default(), &SchemaFields { exist, ..article() })
+        };
+        assert!(resolve(false, &["id", "title"]).unwrap_err().0.contains("--content"));
+        assert_eq!(resolve(true, &["id", "title"]).unwrap().len(), 2);
+        assert!(resolve(true, &["id", "year"]).unwrap_err().0.contains("--content"));
     }
 
     #[test]

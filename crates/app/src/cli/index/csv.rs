@@ -16,7 +16,7 @@ use super::{
         json_string,
     },
 };
-use crate::cli::error::UsageError;
+use crate::cli::{error::UsageError, terminal};
 
 /// Maximum number of columns.
 const COLUMNS_MAX: usize = 4096;
@@ -115,6 +115,14 @@ impl CsvReader {
                 Column::Unnamed if text.is_empty() => {}
                 Column::Unnamed => {
                     return Err((Some(id), format!("column {} has a value but no name", at + 1)));
+                }
+                Column::TimeToLive if text.trim().is_empty() => {}
+                Column::TimeToLive => {
+                    let life = ttl_json(text).map_err(|reason| (Some(id.clone()), reason))?;
+                    if !document.push("ttl_s", &life) {
+                        let reason = "the row has a ttl_s although --ttl is given: leave out one of them";
+                        return Err((Some(id), reason.to_owned()));
+                    }
                 }
                 Column::Field { name, keep_empty, trim } => {
                     let text = if *trim { text.trim() } else { text };
@@ -249,6 +257,15 @@ impl RecordReader {
     }
 }
 
+/// A time to live in seconds as JSON. The server checks its range.
+fn ttl_json(text: &str) -> Result<String, String> {
+    let seconds = text.trim().parse::<f64>().ok();
+    let number = seconds.and_then(serde_json::Number::from_f64);
+    number.map(|seconds| seconds.to_string()).ok_or_else(|| {
+        format!("ttl_s must be a number of seconds greater than 0, found {:?}", terminal::one_line(text, 40))
+    })
+}
+
 fn newlines(bytes: &[u8]) -> u64 {
     bytes.iter().filter(|byte| **byte == b'\n').count() as u64
 }
@@ -272,6 +289,7 @@ mod tests {
             embedded: vec!["title".into(), "content".into()],
             typed: vec!["year".into()],
             numerics: vec!["year".into()],
+            exist: false,
         };
         let mut rows =
             CsvReader::new(input, delimiter, &ColumnMapping::default(), &schema_fields, None, true)?;
@@ -328,6 +346,19 @@ mod tests {
         assert_eq!(
             read("id,content,year\n1,a, 2024 \n2,b,\n"),
             [r#"2 {"id":"1","content":"a","year":"2024"}"#, r#"3 {"id":"2","content":"b"}"#]
+        );
+    }
+
+    #[test]
+    fn reads_a_time_to_live_per_row() {
+        assert_eq!(
+            read("id,content,ttl_s\n1,a, 90.5 \n2,b,\n3,c,soon\n4,d,inf\n"),
+            [
+                r#"2 {"id":"1","content":"a","ttl_s":90.5}"#,
+                r#"3 {"id":"2","content":"b"}"#,
+                r#"4 Some("3") ttl_s must be a number of seconds greater than 0, found "soon""#,
+                r#"5 Some("4") ttl_s must be a number of seconds greater than 0, found "inf""#,
+            ]
         );
     }
 

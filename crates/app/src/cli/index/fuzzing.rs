@@ -21,6 +21,7 @@ fn schema_fields() -> SchemaFields {
         embedded: vec!["title".to_owned(), "content".to_owned()],
         typed: vec!["year".to_owned()],
         numerics: vec!["year".to_owned()],
+        exist: false,
     }
 }
 

@@ -49,6 +49,7 @@ impl TargetCollection {
             embedded: vec!["title".to_owned(), "content".to_owned()],
             typed: mapping.tags.iter().chain(&mapping.numerics).cloned().collect(),
             numerics: mapping.numerics.clone(),
+            exist: false,
         };
         Ok(TargetCollection::New { name: name.to_owned(), schema: json!({"fields": fields}), schema_fields })
     }
@@ -74,6 +75,7 @@ impl TargetCollection {
                         .collect(),
                     typed: of(&|field| field.kind != "text"),
                     numerics: of(&|field| field.kind == "numeric"),
+                    exist: true,
                 }
             }
         }
