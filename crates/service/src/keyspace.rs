@@ -26,7 +26,8 @@ impl Service {
         self.change_key(cx, Change::Upsert(patch)).await
     }
 
-    /// Deletes the documents under these keys, at most [`DOCUMENTS_MAX`], and returns how many there were.
+    /// Deletes the documents under these keys, at most [`DOCUMENTS_MAX`](crate::limits::DOCUMENTS_MAX), and returns how
+    /// many there were.
     pub async fn delete_keys(&self, cx: &Context, keys: &[String]) -> Result<u64, Error> {
         let call = self.shared().begin(cx)?;
         fields::check_documents(keys.len())?;
