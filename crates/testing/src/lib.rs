@@ -1,5 +1,5 @@
 //! Test support shared by several crates: a generated model of a few kilobytes, the installed default model, and real
-//! Redis servers and clusters.
+//! Redis servers and clusters, and small tools of tests.
 //!
 //! It depends on no other crate of the workspace, so that the unit tests of each of them can use it.
 
@@ -7,4 +7,5 @@ pub mod real_model;
 pub mod redis_cluster;
 pub mod redis_stack;
 pub mod requirement;
+pub mod stop_on_drop;
 pub mod tiny_model;

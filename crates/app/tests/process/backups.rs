@@ -14,6 +14,7 @@ use std::{
 };
 
 use serde_json::Value;
+use testing::stop_on_drop::StopOnDrop;
 
 use crate::{
     ledger::{State, document},
@@ -125,6 +126,7 @@ fn a_backup_under_load_contains_a_prefix_of_each_writers_history() {
         }
     };
     let backups: Vec<(PathBuf, Vec<usize>, u64)> = thread::scope(|scope| {
+        let _stop = StopOnDrop(&stopping);
         for (name, history) in WRITERS.iter().zip(&histories) {
             let (address, stopping) = (&address, &stopping);
             scope.spawn(move || write(name, address, history, stopping));
@@ -136,9 +138,7 @@ fn a_backup_under_load_contains_a_prefix_of_each_writers_history() {
             wait_for_all();
             (file, before, last_seq)
         });
-        let backups = backups.collect();
-        stopping.store(true, Ordering::Relaxed);
-        backups
+        backups.collect()
     });
     server.kill();
 

@@ -10,6 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use testing::stop_on_drop::StopOnDrop;
+
 use crate::server::{Server, agent, send_raw};
 
 const KEY: &str = "a-key-of-a-caller-beside-a-flood";
@@ -92,6 +94,7 @@ fn a_key_holder_is_served_during_a_flood_of_connections_without_a_key() {
     for kind in [Flood::Health, Flood::SlowHeads, Flood::UnreadPages] {
         let (stop, is_up) = (AtomicBool::new(false), AtomicUsize::new(0));
         let (opened, succeeded, slowest, kept) = thread::scope(|scope| {
+            let stop_flood = StopOnDrop(&stop);
             let flood = scope.spawn(|| flood(address, kind, flooding, &stop, &is_up));
             // One connection of the key holder stays open throughout.
             let keeping = agent();
@@ -113,7 +116,7 @@ fn a_key_holder_is_served_during_a_flood_of_connections_without_a_key() {
                 kept += usize::from(request(&keeping));
                 thread::sleep(Duration::from_millis(5));
             }
-            stop.store(true, Relaxed);
+            drop(stop_flood);
             (flood.join().unwrap(), succeeded, slowest, kept)
         });
         println!(

@@ -9,6 +9,7 @@ use std::{
 };
 
 use serde_json::Value;
+use testing::stop_on_drop::StopOnDrop;
 
 use crate::{
     ledger::{Ledger, State},
@@ -182,7 +183,7 @@ pub(crate) fn run_until(
 ) -> u64 {
     let stopping = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let stopping = &stopping;
+        let (stop, stopping) = (StopOnDrop(&stopping), &stopping);
         let running: Vec<_> = writers
             .iter_mut()
             .map(|writer| scope.spawn(move || writer.run(address, home, round, stopping)))
@@ -191,7 +192,7 @@ pub(crate) fn run_until(
             scope.spawn(move || rebuild(address, stopping));
         }
         end();
-        stopping.store(true, Ordering::Relaxed);
+        drop(stop);
         running.into_iter().map(|writer| writer.join().unwrap()).sum()
     })
 }
