@@ -28,8 +28,8 @@ check: export NEARFIELD_REQUIRE_TOOLS :=
 # Half the size or less of the repeated tests that take longest. Each repetition is checked by itself, so fewer of them
 # assert as much about each; `make test` has the sizes at which rare faults show.
 check: export CHURN_DOCUMENTS := 10000
-check: export DAMAGES := 1000
-check: export FAULT_SEEDS := 100
+check: export DAMAGES := 300
+check: export FAULT_SEEDS := 50
 check: export CHAOS_KILLS := 4
 # Left to `make test`: the tests that fill a file system or the memory, which take a quarter of the time of all.
 check: fmt clippy

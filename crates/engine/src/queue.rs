@@ -15,9 +15,11 @@ pub(crate) const GROUP_BYTES_MAX: usize = 8 << 20;
 const QUEUED_OPS_MAX: usize = 16 * GROUP_OPS_MAX;
 /// Maximum number of bytes in the queue.
 const QUEUED_BYTES_MAX: usize = 8 * GROUP_BYTES_MAX;
-/// How long the committer waits for the queue to contain as many jobs as the last group. It does not wait if the last
-/// group was a single job.
+/// How long the committer waits for the writers of the last group to return with their next jobs. It does not wait if the
+/// last group was a single job and no other writer was waiting.
 const GROUP_DELAY: Duration = Duration::from_millis(2);
+/// How often the committer waits that long for one group. It waits again only if jobs arrived meanwhile.
+const GROUP_DELAYS_MAX: usize = 5;
 
 /// Called with the results of a job.
 pub(crate) type WriteCallback = Box<dyn FnOnce(Vec<Result<WriteOutcome, WriteError>>) + Send>;
@@ -69,9 +71,9 @@ impl QueueState {
         self.jobs.push_back(job);
     }
 
-    /// Whether waiting longer would not enlarge the next group.
-    fn is_group_complete(&self) -> bool {
-        self.jobs.len() >= self.last_group
+    /// Whether waiting longer for `expected` jobs would not enlarge the next group.
+    fn is_group_complete(&self, expected: usize) -> bool {
+        self.jobs.len() >= expected
             || self.ops >= GROUP_OPS_MAX
             || self.bytes >= GROUP_BYTES_MAX
             || self.closed
@@ -118,6 +120,8 @@ impl WriteQueue {
     /// if no job arrived within `timeout`. `None` once the queue is closed and empty.
     pub(crate) fn take(&self, timeout: Option<Duration>) -> Option<Vec<WriteJob>> {
         let mut state = self.state.lock();
+        // These jobs were submitted while the last group was committed, so other writers wait for them.
+        let expected = state.last_group + state.jobs.len();
         let is_idle = |state: &mut QueueState| state.jobs.is_empty() && !state.closed;
         if let Some(timeout) = timeout {
             self.not_empty.wait_while_for(&mut state, is_idle, timeout);
@@ -127,8 +131,16 @@ impl WriteQueue {
         if state.jobs.is_empty() {
             return (!state.closed).then(Vec::new);
         }
-        if !state.is_group_complete() {
-            self.not_empty.wait_while_for(&mut state, |state| !state.is_group_complete(), GROUP_DELAY);
+        for _ in 0..GROUP_DELAYS_MAX {
+            let arrived = state.jobs.len();
+            self.not_empty.wait_while_for(
+                &mut state,
+                |state| !state.is_group_complete(expected),
+                GROUP_DELAY,
+            );
+            if state.jobs.len() == arrived {
+                break;
+            }
         }
         let mut jobs: Vec<WriteJob> = Vec::new();
         let (mut ops, mut bytes) = (0, 0);

@@ -103,6 +103,12 @@ impl OutputFile {
     pub(crate) fn new(path: &Path, rules: OutputRules<'_>) -> anyhow::Result<OutputFile> {
         let name = path.display().to_string();
         let invalid = |why: String| Err(UsageError(format!("{name} {why}")).into());
+        if name == "-" {
+            // The command's own messages go there.
+            return invalid(
+                "is not standard output here: name a file or a named pipe (./- is a file)".to_owned(),
+            );
+        }
         let place = match fs::metadata(path) {
             Ok(found) if found.is_dir() => {
                 return invalid("is a directory: give the name of a file in it".to_owned());

@@ -32,7 +32,7 @@ use crate::{
 };
 use fixtures::Fixtures;
 
-/// ArticleArguments of `article`.
+/// Arguments of `article`.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct ArticleArguments {
     /// Packages searched in the rows about speed, memory and recall; the article has 250,000

@@ -20,7 +20,7 @@ const NAME: &str = "notes";
 const DIM: usize = 384;
 const TEXT_BYTES: usize = 500;
 
-/// DurabilityArguments of `durability`.
+/// Arguments of `durability`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct DurabilityArguments {
     /// Concurrent writers

@@ -22,7 +22,7 @@ pub(crate) enum Mode {
     Text,
 }
 
-/// LoadArguments of `load`.
+/// Arguments of `load`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct LoadArguments {
     /// Number of packages to load, from the first

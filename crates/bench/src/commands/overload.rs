@@ -20,7 +20,7 @@ use crate::{
     server::{Launch, Server},
 };
 
-/// OverloadArguments of `overload`.
+/// Arguments of `overload`.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct OverloadArguments {
     /// Documents, embedded by the server

@@ -32,7 +32,7 @@ const K: usize = 10;
 /// Documents per write.
 const BATCH: NonZero<usize> = NonZero::new(500).expect("500 is not zero");
 
-/// RestartArguments of `restart`.
+/// Arguments of `restart`.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct RestartArguments {
     /// Documents, each with a text of a few words and a random vector of 384 values

@@ -14,6 +14,10 @@ pub(crate) struct TagIndex {
     free: Vec<u32>,
     /// Ids of the tags of each ordinal.
     ids_by_ordinal: Vec<Box<[u32]>>,
+    /// Number of ids in `ids_by_ordinal`.
+    ids_count: usize,
+    /// Sum of the postings' sizes. They are counted as they change, since the memory in use is checked at every commit.
+    posting_bytes: usize,
 }
 
 #[derive(Debug, Default)]
@@ -34,6 +38,8 @@ impl TagIndex {
         }
         // The new tags first, so that a tag the document keeps also keeps its id.
         let ids: Box<[u32]> = tags.iter().map(|tag| self.insert(tag, ordinal)).collect();
+        self.ids_count += ids.len();
+        self.ids_count -= self.ids_by_ordinal[at].len();
         for id in std::mem::replace(&mut self.ids_by_ordinal[at], ids) {
             if !self.ids_by_ordinal[at].contains(&id) {
                 self.remove(id, ordinal);
@@ -49,23 +55,33 @@ impl TagIndex {
                     self.postings.push(Posting::default());
                     u32::try_from(self.postings.len() - 1).expect("fewer than 2^32 tags")
                 });
-                self.postings[id as usize].tag = tag.into();
+                let posting = &mut self.postings[id as usize];
+                posting.tag = tag.into();
+                self.posting_bytes += posting.bytes();
                 self.ids.insert(tag.into(), id);
                 id
             }
         };
-        self.postings[id as usize].ordinals.insert(ordinal);
+        self.change(id, |ordinals| ordinals.insert(ordinal));
         id
     }
 
     fn remove(&mut self, id: u32, ordinal: u32) {
+        self.change(id, |ordinals| ordinals.remove(ordinal));
         let posting = &mut self.postings[id as usize];
-        posting.ordinals.remove(ordinal);
         if posting.ordinals.is_empty() {
             let posting = std::mem::take(posting);
+            self.posting_bytes -= posting.bytes();
             self.ids.remove(&posting.tag);
             self.free.push(id);
         }
+    }
+
+    fn change(&mut self, id: u32, change: impl FnOnce(&mut RoaringBitmap) -> bool) {
+        let posting = &mut self.postings[id as usize];
+        self.posting_bytes -= posting.bytes();
+        change(&mut posting.ordinals);
+        self.posting_bytes += posting.bytes();
     }
 
     /// Tags of `ordinal`.
@@ -85,13 +101,14 @@ impl TagIndex {
 
     /// Approximate bytes held.
     pub(crate) fn memory_bytes(&self) -> usize {
-        let postings: usize = self
-            .postings
-            .iter()
-            .map(|posting| 2 * posting.tag.len() + posting.ordinals.serialized_size() + 64)
-            .sum();
-        let ids: usize = self.ids_by_ordinal.iter().map(|ids| 16 + 4 * ids.len()).sum();
-        postings + ids
+        self.posting_bytes + 16 * self.ids_by_ordinal.len() + 4 * self.ids_count
+    }
+}
+
+impl Posting {
+    /// Approximate bytes held, with the tag's entry in `ids`.
+    fn bytes(&self) -> usize {
+        2 * self.tag.len() + self.ordinals.serialized_size() + 64
     }
 }
 
@@ -145,8 +162,13 @@ mod tests {
         }
         assert_eq!(index.get(7), tags(&["constant", "round 99"]));
         assert!(index.postings.len() <= 3, "{} postings", index.postings.len());
+        assert_eq!(index.ids_count, 2);
+        assert_eq!(
+            index.posting_bytes,
+            index.postings.iter().filter(|posting| !posting.tag.is_empty()).map(Posting::bytes).sum()
+        );
         index.set(7, &[]);
-        assert_eq!(index.ids.len(), 0);
+        assert_eq!((index.ids.len(), index.ids_count, index.posting_bytes), (0, 0, 0));
         assert!(index.any_of([Cow::Borrowed(&b"constant"[..])].into_iter()).is_empty());
     }
 }

@@ -51,7 +51,7 @@ error_codes! {
     Parameter = "parameter", [400], "a query parameter has a value of the wrong type";
     ParameterRepeated = "parameter-repeated", [400], "a query parameter is repeated";
     ParameterUnknown = "parameter-unknown", [400], "the route has no such query parameter";
-    Path = "path", [400], "the path is not UTF-8 or has an invalid percent escape";
+    Path = "path", [400], "a name in the path is not UTF-8";
     PathNotFound = "path-not-found", [404], "the path does not exist";
     QueryString = "query-string", [400], "the query string is not UTF-8 or has an invalid percent escape";
     UrlLength = "url-length", [414], "path and query are longer than 8 KiB";

@@ -57,6 +57,7 @@ fn directories_data_directories_and_inputs_are_rejected() {
     let dir = TempDir::new().unwrap();
     let at = |name: &str| dir.path().join(name);
     assert!(rejection(dir.path(), RULES).contains("is a directory"));
+    assert!(rejection(Path::new("-"), RULES).contains("standard output"));
     // The configured directory need not have a store yet, and another one is recognised by its store.
     fs::create_dir_all(at("new")).unwrap();
     fs::create_dir_all(at("other/snapshots")).unwrap();

@@ -20,7 +20,7 @@ use crate::{
     report::Format,
 };
 
-/// ClusterArguments of `cluster`.
+/// Arguments of `cluster`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ClusterArguments {
     /// Number of packages to load, from the first

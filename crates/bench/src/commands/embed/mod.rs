@@ -27,7 +27,7 @@ enum EmbedPart {
     Scifact,
 }
 
-/// EmbedArguments of `embed`.
+/// Arguments of `embed`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct EmbedArguments {
     /// Parts to run

@@ -44,7 +44,7 @@ pub(crate) enum IndexPart {
     Live,
 }
 
-/// IndexArguments of `index`.
+/// Arguments of `index`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct IndexArguments {
     /// Parts to run

@@ -26,7 +26,7 @@ use crate::{
 /// The position of redis-py, as the article installs it, among [`RedisBench::clients`].
 const REDIS_PY: usize = 1;
 
-/// RedisArguments of `redis`.
+/// Arguments of `redis`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RedisArguments {
     /// Number of packages to load, from the first

@@ -87,7 +87,7 @@ impl QuantizationArg {
     }
 }
 
-/// ServeArguments of `serve`.
+/// Arguments of `serve`.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct ServeArguments {
     /// Parts to run

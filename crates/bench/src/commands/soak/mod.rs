@@ -29,7 +29,7 @@ use crate::{
     server::{Launch, Server},
 };
 
-/// SoakArguments of `soak`.
+/// Arguments of `soak`.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct SoakArguments {
     /// Length of the run in minutes
