@@ -2,6 +2,7 @@
 
 use std::{
     ffi::OsString,
+    fs,
     path::{Path, PathBuf},
 };
 
@@ -12,6 +13,7 @@ use nearfield::{
     config::{Flags, Settings},
     service::Config,
 };
+use tempfile::TempDir;
 
 use crate::data::DataDir;
 
@@ -68,6 +70,14 @@ impl GlobalOptions {
         let dir = self.model_dir()?;
         let parent = dir.parent().with_context(|| format!("{} has no parent directory", dir.display()))?;
         Ok(parent.to_owned())
+    }
+
+    /// A temporary directory on the file system of the cache.
+    pub(crate) fn temporary_dir(&self) -> Result<TempDir> {
+        let cache_dir = &self.cache_dir;
+        fs::create_dir_all(cache_dir).with_context(|| format!("create {}", cache_dir.display()))?;
+        tempfile::tempdir_in(cache_dir)
+            .with_context(|| format!("create a directory in {}", cache_dir.display()))
     }
 
     /// The command-line arguments that give another process of this program the same options; they precede

@@ -93,8 +93,7 @@ pub(super) struct AnswerCounts {
 
 impl<'a> Fixtures<'a> {
     pub(super) fn new(arguments: &'a ArticleArguments, global: &'a GlobalOptions) -> Result<Fixtures<'a>> {
-        std::fs::create_dir_all(&global.cache_dir)?;
-        let dir = tempfile::tempdir_in(&global.cache_dir)?;
+        let dir = global.temporary_dir()?;
         Ok(Fixtures {
             arguments,
             global,

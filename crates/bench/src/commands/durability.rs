@@ -54,7 +54,7 @@ pub(crate) fn run(arguments: &DurabilityArguments, global: &GlobalOptions, forma
         let mut measured: [Samples; Durability::ALL.len()] = Default::default();
         for _ in 0..arguments.rounds {
             for (durability, measured) in Durability::ALL.into_iter().zip(&mut measured) {
-                let dir = tempfile::tempdir_in(&global.cache_dir)?;
+                let dir = global.temporary_dir()?;
                 let config = Config { durability, ..global.service_without_model(dir.path())? };
                 measure(config, writers, arguments, measured)?;
             }

@@ -64,7 +64,7 @@ fn measure(mode: Mode, arguments: &LoadArguments, global: &GlobalOptions) -> Res
         Mode::Vectors => Some(vectors::of_texts(&global.cache_dir, &model, &source, &texts)?),
         Mode::Text => None,
     };
-    let dir = tempfile::tempdir_in(&global.cache_dir)?;
+    let dir = global.temporary_dir()?;
     let service = Service::open(global.service(dir.path())?)?;
     // Loads the service's model before memory is measured.
     let schema = packages::own_schema(&model, Quantization::None);

@@ -86,8 +86,7 @@ pub(super) fn run(arguments: &ServeArguments, global: &GlobalOptions, format: Fo
 impl EmbeddingBench {
     fn open(cores: Vec<usize>, schema: Schema, global: &GlobalOptions) -> Result<EmbeddingBench> {
         let _pin = CorePin::to_cores(&cores)?;
-        std::fs::create_dir_all(&global.cache_dir)?;
-        let dir = tempfile::tempdir_in(&global.cache_dir)?;
+        let dir = global.temporary_dir()?;
         let config = in_process::config(cores.len(), &dir.path().join("data"), global)?;
         let service = Service::open(config)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

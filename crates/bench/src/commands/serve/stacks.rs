@@ -27,7 +27,7 @@ type StartSystem = fn(&ServeArguments, &GlobalOptions, &RedisServer, &TempDir) -
 /// Measures and prints one table per system.
 pub(super) fn run(arguments: &ServeArguments, global: &GlobalOptions, format: Format) -> Result<()> {
     let model = global.model()?;
-    let scratch = tempfile::tempdir_in(&global.cache_dir)?;
+    let scratch = global.temporary_dir()?;
     let core = match arguments.server_cores.as_slice() {
         [one] => Some(*one),
         _ => None,
