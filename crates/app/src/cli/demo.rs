@@ -78,10 +78,7 @@ impl DemoArgs {
         let settings = session.settings(Some(&self.flags))?;
         start_log(&Settings { log: "warn".to_owned(), ..settings.clone() })?;
         let terminal = session.terminal;
-        if !models::is_present(&settings.server.service.models_dir, models::DEFAULT_NAME) {
-            terminal.note(format_args!("downloading the model {}", models::DEFAULT_NAME));
-            model::pull(&settings, terminal, models::DEFAULT_NAME, self.from, &self.hub)?;
-        }
+        model::pull_if_missing(&settings, terminal, self.from, &self.hub)?;
         let client = Arc::new(Client::open(&settings, &ClientFlags::default())?);
         let exit = index_knowledge_base(session, &client)?;
         if exit != Exit::Done {

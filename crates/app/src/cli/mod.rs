@@ -17,8 +17,10 @@ mod eval;
 mod exit;
 mod export;
 mod get;
+mod healthcheck;
 mod index;
 mod interrupt;
+mod man;
 mod model;
 mod output_file;
 mod quiet_panics;
@@ -92,10 +94,12 @@ enum Command {
     Stats(stats::StatsArgs),
     Doctor(doctor::DoctorArgs),
     Serve(serve::ServeArgs),
+    Healthcheck(healthcheck::HealthcheckArgs),
     Demo(demo::DemoArgs),
     Eval(eval::EvalArgs),
     Model(model::ModelArgs),
     Completions(completions::CompletionsArgs),
+    Man(man::ManArgs),
 }
 
 /// Parses the command line, runs the command, and prints its error.
@@ -118,10 +122,12 @@ pub fn run() -> ExitCode {
         Command::Stats(args) => args.run(&session),
         Command::Doctor(args) => args.run(&session),
         Command::Serve(args) => args.run(&session),
+        Command::Healthcheck(args) => args.run(&session),
         Command::Demo(args) => args.run(&session),
         Command::Eval(args) => args.run(&session),
         Command::Model(args) => args.run(&session),
         Command::Completions(args) => args.run(&session),
+        Command::Man(args) => args.run(&session),
     };
     let exit = match ended {
         Ok(exit) => exit.into(),

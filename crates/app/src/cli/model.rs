@@ -6,6 +6,7 @@ use std::{
     path::PathBuf,
 };
 
+use clap::{ArgAction, builder::FalseyValueParser};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
@@ -63,6 +64,9 @@ pub(super) struct HubFlags {
     hf_home: Option<PathBuf>,
     #[arg(long, hide = true, env = "XDG_CACHE_HOME")]
     xdg_cache_home: Option<PathBuf>,
+    /// Never use the network: a model that is not on this machine is an error
+    #[arg(long, env = "HF_HUB_OFFLINE", value_parser = FalseyValueParser::new(), action = ArgAction::SetTrue)]
+    offline: bool,
 }
 
 impl HubFlags {
@@ -103,6 +107,22 @@ impl ModelArgs {
     }
 }
 
+/// Pulls the default model if it is missing, and says where it is kept.
+pub(super) fn pull_if_missing(
+    settings: &Settings,
+    terminal: Terminal,
+    source: ModelSource,
+    hub: &HubFlags,
+) -> anyhow::Result<()> {
+    if models::is_present(&settings.server.service.models_dir, models::DEFAULT_NAME) {
+        return Ok(());
+    }
+    terminal.note(format_args!("fetching the model {} (90 MB, once)", models::DEFAULT_NAME));
+    let pulled = pull(settings, terminal, models::DEFAULT_NAME, source, hub)?;
+    terminal.note(format_args!("the model is kept in {}", pulled.directory.display()));
+    Ok(())
+}
+
 /// Pulls a model and shows the progress.
 pub(super) fn pull(
     settings: &Settings,
@@ -116,6 +136,7 @@ pub(super) fn pull(
         source,
         models_dir: settings.server.service.models_dir.clone(),
         hub: hub.hub(),
+        offline: hub.offline,
     };
     let progress = PullDisplay { terminal, bar: RefCell::new(None) };
     models::pull(&request, &progress).map_err(|error| match error {

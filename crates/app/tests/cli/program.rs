@@ -60,6 +60,7 @@ impl TestHome {
             .env("HF_HOME", self.path("hugging-face"))
             .env("XDG_CACHE_HOME", self.path("cache"))
             .env("HF_ENDPOINT", "http://127.0.0.1:1")
+            .env("HF_HUB_OFFLINE", "1")
             .current_dir(self.directory.path())
             .stdin(Stdio::null());
         command

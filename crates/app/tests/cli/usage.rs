@@ -31,6 +31,8 @@ fn prints_help_and_version_to_standard_output() {
         "serve",
         "demo",
         "completions",
+        "healthcheck",
+        "man",
     ] {
         let arguments: Vec<&str> = command.split(' ').chain(["--help"]).collect();
         let help = home.ok(&arguments);
@@ -138,6 +140,15 @@ fn uses_colours_only_on_terminals() {
     assert!(!output.err.contains('\u{1b}'), "{output:?}");
     let output = home.fails(4, &["stats", "--url", "http://127.0.0.1:1", "--color", "always"], &[]);
     assert!(output.err.contains('\u{1b}'), "{output:?}");
+}
+
+#[test]
+fn writes_a_manual_page_per_command() {
+    let home = TestHome::new();
+    home.ok(&["man", home.path("man").to_str().unwrap()]);
+    for page in ["nearfield.1", "nearfield-index.1", "nearfield-model-pull.1"] {
+        assert!(home.read(&format!("man/{page}")).contains(".SH SYNOPSIS"), "{page}");
+    }
 }
 
 #[test]

@@ -183,6 +183,11 @@ impl ServerSettings {
             notify_socket: None,
         }
     }
+
+    /// The URL for clients on this machine, unless the port is 0.
+    pub fn url(&self) -> String {
+        address::url(self.listen, self.tls.is_some())
+    }
 }
 
 /// The keys a server accepts.

@@ -47,6 +47,15 @@ pub(super) fn find(settings: &Settings, key: Option<&str>) -> anyhow::Result<Cli
     }
 }
 
+/// The server that has written its address into the data directory, if there is one. No key is sent to it.
+pub(super) fn holder(settings: &Settings) -> anyhow::Result<Option<Remote>> {
+    let data_dir = &settings.server.service.data_dir;
+    match ServerAddress::read(data_dir).unwrap_or_default() {
+        Some(server) => Ok(connect(data_dir, &server.url, None)?),
+        None => Ok(None),
+    }
+}
+
 /// The server that holds the directory. It is reached through a socket in the directory, because the key must not be
 /// sent to a program that has taken the address of a killed server.
 #[cfg(unix)]

@@ -69,6 +69,20 @@ impl Client {
         }
     }
 
+    /// The server that holds the data directory, or else the one at the configured address; with `url`, the one there.
+    /// It gets no key, and no store is opened.
+    pub(crate) fn server(settings: &Settings, url: Option<&str>) -> anyhow::Result<Client> {
+        let url = match url.filter(|url| !url.is_empty()) {
+            Some(url) => url.to_owned(),
+            None => match discovery::holder(settings)? {
+                Some(remote) => return Ok(Client::Remote(remote)),
+                None => settings.server.url(),
+            },
+        };
+        let trust = TrustedCertificates::from_file(settings.ca_cert.as_deref())?;
+        Ok(Client::Remote(Remote::new(&url, None, trust)?))
+    }
+
     /// Opens the store in this process.
     pub(crate) fn open_in_process(settings: &Settings) -> anyhow::Result<Client> {
         Ok(Client::InProcess(InProcess::open(settings)?))

@@ -35,9 +35,11 @@ use super::{
     duration::TimeSpan,
     error::UsageError,
     exit::{Exit, ignore_closed_output},
+    model::{self, HubFlags},
     output_file::{Existing, FileIdentity, OutputFile, OutputRules},
     session::Session,
 };
+use crate::models::{DEFAULT_NAME, ModelSource};
 
 /// What to do at a rejected row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -52,7 +54,7 @@ enum OnError {
 /// Index documents from CSV or JSONL files
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Unchanged documents are recognised and not embedded again: if a run is interrupted, run it again. The last line
+The default model is fetched on first use. Unchanged documents are recognised and not embedded again: if a run is interrupted, run it again. The last line
 accounts for all rows:
   rows in 1000 = indexed 980 + unchanged 15 + rejected 5
 
@@ -81,7 +83,7 @@ pub(crate) struct IndexArgs {
     #[arg(long, value_name = "CHAR", value_parser = delimiter)]
     delimiter: Option<u8>,
     /// Embedding model of the collection, if it is created
-    #[arg(long, value_name = "NAME", default_value = crate::models::DEFAULT_NAME)]
+    #[arg(long, value_name = "NAME", default_value = DEFAULT_NAME)]
     model: String,
     /// Documents per request
     #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u16).range(1..=5000))]
@@ -101,6 +103,8 @@ pub(crate) struct IndexArgs {
     /// File to which the id of each document is appended once it is committed
     #[arg(long, value_name = "FILE")]
     acks: Option<PathBuf>,
+    #[command(flatten)]
+    hub: HubFlags,
     #[command(flatten)]
     client: ClientFlags,
 }
@@ -140,6 +144,10 @@ impl IndexArgs {
         }
         let rows = FilesReader::new(&self, target.schema_fields());
         rows.check()?;
+        // A server has its own models, and fetches none.
+        if client.url().is_none() && target.embeds_with(DEFAULT_NAME) {
+            model::pull_if_missing(&settings, session.terminal, ModelSource::Auto, &self.hub)?;
+        }
         let recorder = OutcomeRecorder::open(rejects, acks, session.terminal)?;
         target.create(&client)?;
         let stop_at_rejected = self.on_error == OnError::Fail;

@@ -17,6 +17,8 @@ pub(crate) enum TargetCollection {
     /// It does not exist.
     New {
         name: String,
+        /// The model that embeds its documents.
+        model: String,
         /// The schema to create it with.
         schema: Value,
         schema_fields: SchemaFields,
@@ -51,7 +53,22 @@ impl TargetCollection {
             numerics: mapping.numerics.clone(),
             exist: false,
         };
-        Ok(TargetCollection::New { name: name.to_owned(), schema: json!({"fields": fields}), schema_fields })
+        Ok(TargetCollection::New {
+            name: name.to_owned(),
+            model: model.to_owned(),
+            schema: json!({"fields": fields}),
+            schema_fields,
+        })
+    }
+
+    /// Whether documents are embedded with this model.
+    pub(crate) fn embeds_with(&self, model: &str) -> bool {
+        match self {
+            TargetCollection::New { model: new, .. } => new == model,
+            TargetCollection::Existing(fields) => {
+                fields.iter().flat_map(|field| &field.embed).any(|embed| embed.model == model)
+            }
+        }
     }
 
     /// Whether it is still to be created.

@@ -1,0 +1,124 @@
+//! A file that is downloaded in several attempts. What has arrived is kept, and continued by the next attempt or by
+//! another pull.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read, Seek as _, Write as _},
+    path::PathBuf,
+    thread,
+    time::Duration,
+};
+
+use sha2::{Digest, Sha256};
+
+use super::{
+    error::FetchError,
+    files::{ModelFile, Pin},
+    progress::PullProgress,
+    staging::{self, hexadecimal},
+};
+
+/// Consecutive attempts that bring nothing before a download fails.
+const ATTEMPTS_MAX: u32 = 5;
+/// Pause before the second such attempt; later ones wait longer by as much each.
+const PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 500 });
+
+/// A partial file.
+pub(super) struct Download<'a> {
+    path: PathBuf,
+    to: File,
+    file: &'a ModelFile,
+    pin: Pin,
+    location: &'a str,
+    hasher: Sha256,
+    /// Bytes that have arrived.
+    bytes: u64,
+}
+
+impl<'a> Download<'a> {
+    /// Continues the partial file at `path`, or begins it.
+    pub(super) fn resume(
+        path: PathBuf,
+        file: &'a ModelFile,
+        pin: Pin,
+        location: &'a str,
+    ) -> Result<Download<'a>, FetchError> {
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).map_err(FetchError::io(parent))?;
+        }
+        let open = || {
+            let mut to = File::options().read(true).write(true).create(true).truncate(false).open(&path)?;
+            let (mut hasher, mut bytes) = staging::hash(&mut to)?;
+            if bytes > pin.bytes {
+                to.set_len(0)?;
+                to.rewind()?;
+                (hasher, bytes) = (Sha256::new(), 0);
+            }
+            Ok((to, hasher, bytes))
+        };
+        let (to, hasher, bytes) = open().map_err(FetchError::io(&path))?;
+        Ok(Download { path, to, file, pin, location, hasher, bytes })
+    }
+
+    /// Reads the rest of the file from readers that `open` returns for an offset in bytes, and verifies the whole. A
+    /// reader that fails is replaced by another. Returns the path of the complete file; a wrong one is removed.
+    pub(super) fn finish(
+        mut self,
+        mut open: impl FnMut(u64) -> Result<Box<dyn Read>, FetchError>,
+        progress: &dyn PullProgress,
+    ) -> Result<PathBuf, FetchError> {
+        let mut attempts_in_vain = 0;
+        progress.bytes_received(self.bytes);
+        while self.bytes < self.pin.bytes {
+            let before = self.bytes;
+            let mut from = open(before)?.take(self.pin.bytes - before);
+            match self.append(&mut from, progress) {
+                Ok(()) => {}
+                Err(FetchError::Read { .. }) if self.bytes > before => attempts_in_vain = 0,
+                Err(error @ FetchError::Read { .. }) => {
+                    attempts_in_vain += 1;
+                    if attempts_in_vain == ATTEMPTS_MAX {
+                        return Err(error);
+                    }
+                    thread::sleep(PAUSE * attempts_in_vain);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let found = hexadecimal(&self.hasher.finalize());
+        if found != self.pin.sha256 {
+            fs::remove_file(&self.path).map_err(FetchError::io(&self.path))?;
+            return Err(FetchError::Hash {
+                file: self.file.path,
+                location: self.location.to_owned(),
+                expected: self.pin.sha256,
+                found,
+                found_bytes: self.bytes,
+            });
+        }
+        self.to.sync_all().map_err(FetchError::io(&self.path))?;
+        Ok(self.path)
+    }
+
+    /// Appends everything that `from` returns. The end of the file before its length is an error.
+    fn append(&mut self, from: &mut dyn Read, progress: &dyn PullProgress) -> Result<(), FetchError> {
+        let mut buffer = vec![0; 128 << 10];
+        while self.bytes < self.pin.bytes {
+            let read = match from.read(&mut buffer) {
+                Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                read => read,
+            };
+            let read = read.map_err(|source| FetchError::Read {
+                file: self.file.path,
+                location: self.location.to_owned(),
+                source,
+            })?;
+            self.hasher.update(&buffer[..read]);
+            self.to.write_all(&buffer[..read]).map_err(FetchError::io(&self.path))?;
+            self.bytes += read as u64;
+            progress.bytes_received(self.bytes);
+        }
+        Ok(())
+    }
+}
