@@ -10,8 +10,9 @@ CHECKED_KERNELS := --config profile.dev.package.kernels.debug-assertions=true \
 DENY_VERSION := 0.20.2
 FUZZ_VERSION := 0.13.2
 CYCLONEDX_VERSION := 0.5.9
+DEB_VERSION := 3.8.0
 
-.PHONY: demo build check test test-long long-crashes long-damage long-histories long-schedules long-requests long-timing long-load long-offline soak sanitize sanitize-threads fuzz fmt clippy model redis tests docs deny sbom
+.PHONY: demo build check test test-long long-crashes long-damage long-histories long-schedules long-requests long-timing long-load long-offline soak sanitize sanitize-threads fuzz fmt clippy model redis tests docs deny sbom wheel npm dist deb test-wheel test-packages
 
 ## demo: build, fetch the model, index the sample knowledge base, answer questions, serve
 demo: build
@@ -38,7 +39,7 @@ check: fmt clippy
 	else $(CARGO) test --workspace --locked --all-targets; fi
 
 ## test: everything CI runs
-test: fmt clippy tests docs deny
+test: fmt clippy tests test-wheel docs deny
 
 fmt:
 	$(CARGO) fmt --all --check
@@ -77,6 +78,56 @@ deny:
 	if [ -d "$${CARGO_HOME:-$$HOME/.cargo}/advisory-dbs" ]; then $(CARGO) deny --offline check advisories; \
 	else echo "cargo deny: no advisory database on this machine, advisories not checked"; fi
 	CARGO_NET_OFFLINE=true $(CARGO) build --locked -p nearfield
+
+# Tools written in Python, at the versions in packaging/requirements.txt.
+PACKAGING := target/packaging
+$(PACKAGING)/ready: packaging/requirements.txt
+	python3 -m venv $(PACKAGING)
+	$(PACKAGING)/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
+MATURIN = cd packaging/python && PATH="$(CURDIR)/$(PACKAGING)/bin:$$PATH" maturin build --locked
+
+# A wheel of the debug build, installed into a fresh environment: one search with its command.
+test-wheel: export NEARFIELD_HOME := $(TEST_HOME)
+test-wheel: model $(PACKAGING)/ready
+	rm -rf target/test-wheel
+	$(MATURIN) --profile dev --compatibility linux --out $(CURDIR)/target/test-wheel
+	python3 -m venv target/test-wheel/environment
+	target/test-wheel/environment/bin/pip install --quiet --disable-pip-version-check --no-index target/test-wheel/*.whl
+	tools/installed_test.sh target/test-wheel/environment/bin/nearfield $(TEST_HOME)/models
+	tools/installed_test.sh "target/test-wheel/environment/bin/python -m nearfield" $(TEST_HOME)/models
+
+## wheel: Python wheel with the program, for Linux with glibc 2.17 or newer, in target/packages
+DIST := $(CURDIR)/target/packages
+# zig compiles and links C code against an old glibc.
+WHEEL_FLAGS ?= --zig --target x86_64-unknown-linux-gnu --compatibility manylinux2014
+wheel: $(PACKAGING)/ready
+	rm -f $(DIST)/*.whl
+	$(MATURIN) --profile dist $(WHEEL_FLAGS) --out $(DIST)
+
+## npm: npm packages with the program of the wheel
+npm: wheel
+	tools/package.py npm $(DIST)/*.whl $(DIST)
+
+## deb: Debian package with the program of the wheel
+deb: export PATH := $(TOOLS)/bin:$(PATH)
+deb: wheel sbom
+	cargo-deb --version 2>/dev/null || $(CARGO) install cargo-deb --version $(DEB_VERSION) --locked --root $(TOOLS)
+	tools/package.py stage $(DIST)/*.whl target/deb
+	cargo-deb --package nearfield --no-build --no-strip --output $(DIST)/
+
+## dist: everything that is published: wheel, npm packages, archive, Debian package, bill of materials, checksums
+dist: wheel npm sbom deb
+	tools/package.py archive $(DIST)/*.whl $(DIST)
+	cp target/nearfield.cdx.json $(DIST)/
+	cd $(DIST) && find . -type f ! -name SHA256SUMS | sort | xargs sha256sum >SHA256SUMS
+
+# Installs every package as a user would, and prints the time until the first answers. Needs root, debootstrap and mirrors
+# of pip, npm and Debian.
+test-packages: dist model
+	tools/packages_test.py $(DIST) $(TEST_HOME)/models
+	tools/deb_test.sh $(DIST)/*.deb $(TEST_HOME)/models
+	tools/image_test.sh target/deb/nearfield $(TEST_HOME)/models
 
 ## sbom: CycloneDX bill of materials in target/nearfield.cdx.json
 sbom: export PATH := $(TOOLS)/bin:$(PATH)

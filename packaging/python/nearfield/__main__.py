@@ -1,0 +1,20 @@
+"""Runs the command: `python -m nearfield`."""
+
+import os
+import subprocess
+import sys
+
+from nearfield import find_program
+
+
+def main():
+    program = find_program()
+    arguments = [program, *sys.argv[1:]]
+    if os.name == "posix":
+        # Replaces this process, so that signals reach the command.
+        os.execv(program, arguments)
+    sys.exit(subprocess.call(arguments))
+
+
+if __name__ == "__main__":
+    main()
