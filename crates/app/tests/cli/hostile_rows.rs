@@ -175,7 +175,7 @@ fn file(head: &'static str, parts: Vec<Part>, ends: Vec<Part>) -> impl Strategy<
 /// expected outcomes.
 fn check(hostile: &HostileFile, name: &str) {
     let home = TestHome::new();
-    let received = Arc::new(Mutex::new(0));
+    let received = Arc::new(Mutex::new(Vec::new()));
     let counter = received.clone();
     let server = FakeServer::with_articles(move |request| {
         // Like a real server, reject a line that is not JSON individually, without an id.
@@ -187,23 +187,30 @@ fn check(hostile: &HostileFile, name: &str) {
             }
         };
         let results: Vec<Value> = request.body.lines().map(result).collect();
-        *counter.lock().unwrap() += results.iter().filter(|result| result["id"].is_string()).count();
+        let ids = results.iter().filter_map(|result| result["id"].as_str());
+        counter.lock().unwrap().extend(ids.map(str::to_owned));
         Response::json(200, &json!({"results": results}).to_string())
     });
     let path = home.write(name, &hostile.bytes);
     let args = ["index", &path, "--url", &server.url(), "--on-error", "skip", "--rejects", "rejects.jsonl"];
     let output = home.run(&[&args[..], &["--batch-size", "7"]].concat());
     assert_eq!(output.code, Some(0), "{output:?}");
-    let indexed = *received.lock().unwrap();
+    let sent = received.lock().unwrap();
+    let indexed = sent.iter().collect::<BTreeSet<_>>().len();
+    let replaced = match sent.len() - indexed {
+        0 => String::new(),
+        count => format!(" + replaced by later rows with the same id {count}"),
+    };
     let rejected: Vec<u64> = home
         .read("rejects.jsonl")
         .lines()
         .map(|line| serde_json::from_str::<Value>(line).unwrap()["line"].as_u64().unwrap())
         .collect();
     let rows = hostile.rows.len();
-    let summary = format!("rows in {rows} = indexed {indexed} + unchanged 0 + rejected {}\n", rejected.len());
+    let summary =
+        format!("rows in {rows} = indexed {indexed} + unchanged 0{replaced} + rejected {}\n", rejected.len());
     assert_eq!(output.out, summary);
-    assert_eq!(rows, indexed + rejected.len());
+    assert_eq!(rows, sent.len() + rejected.len());
     let lines = |expected: Expected| -> BTreeSet<u64> {
         hostile.rows.iter().filter(|(_, outcome)| *outcome == expected).map(|(line, _)| *line).collect()
     };

@@ -111,6 +111,62 @@ fn counts_shows_and_saves_rejected_rows() {
     assert_eq!((&report["interrupted"], &report["error"]), (&false.into(), &serde_json::Value::Null));
 }
 
+/// A server that creates every document, and the bodies it has received.
+fn recording_server() -> (FakeServer, Arc<Mutex<String>>) {
+    let bodies = Arc::new(Mutex::new(String::new()));
+    let received = bodies.clone();
+    let server = FakeServer::with_articles(move |request| {
+        received.lock().unwrap().push_str(&request.body);
+        Response::results(&request.ids(), |_| Ok("created"))
+    });
+    (server, bodies)
+}
+
+#[test]
+fn one_column_serves_as_id_title_and_text() {
+    let home = TestHome::new();
+    let (server, bodies) = recording_server();
+    let url = server.url();
+    let index = |name: &str, content: &str, flags: &[&str]| {
+        let file = home.write(name, content);
+        home.ok(&[&["index", &file, "--url", &url], flags].concat());
+        std::mem::take(&mut *bodies.lock().unwrap())
+    };
+    let flags = ["--id", "question", "--title", "question", "--content", "answer"];
+    let expected = "{\"id\":\"How?\",\"title\":\"How?\",\"content\":\"So.\"}\n";
+    assert_eq!(index("qa.csv", "question,answer\nHow?,So.\n", &flags), expected);
+    assert_eq!(index("qa.jsonl", "{\"question\":\"How?\",\"answer\":\"So.\"}\n", &flags), expected);
+    assert_eq!(
+        index("one.csv", "question,category\nHow?,x\n", &["--id", "question", "--content", "question"]),
+        "{\"id\":\"How?\",\"content\":\"How?\",\"category\":\"x\"}\n"
+    );
+}
+
+#[test]
+fn tells_how_many_rows_later_rows_have_replaced() {
+    let home = TestHome::new();
+    let (server, _) = recording_server();
+    let file = home.write("a.csv", "id,title,content\n7,A,x\n7,B,y\n8,C,z\n7,D,w\n");
+    let args = ["index", &file, "--url", &server.url(), "--batch-size", "2"];
+    assert_eq!(
+        home.ok(&args),
+        "rows in 4 = indexed 2 + unchanged 0 + replaced by later rows with the same id 2 + rejected 0\n"
+    );
+    let report = home.json(&args);
+    assert_eq!((&report["rows"], &report["indexed"], &report["replaced"]), (&4.into(), &2.into(), &2.into()));
+}
+
+#[test]
+fn a_stray_quote_swallows_no_rows_silently() {
+    let home = TestHome::new();
+    let (server, bodies) = recording_server();
+    let file = home.write("a.csv", "id,title,content\n1,A,\"first\n2,B,second\n3,C,\"third\"\n4,D,fourth\n");
+    let output = home.run(&["index", &file, "--url", &server.url(), "--on-error", "skip"]);
+    assert_eq!(output.out, "rows in 2 = indexed 1 + unchanged 0 + rejected 1\n", "{output:?}");
+    assert!(output.err.contains("lines 2 to 4 were read as one row"), "{output:?}");
+    assert_eq!(*bodies.lock().unwrap(), "{\"id\":\"4\",\"title\":\"D\",\"content\":\"fourth\"}\n");
+}
+
 #[test]
 fn stops_at_the_first_rejected_row_by_default() {
     let home = TestHome::new();

@@ -57,20 +57,32 @@ pub(crate) enum Column {
     Unnamed,
 }
 
-/// The name of the id column, and the columns whose fields have other names.
+/// The name of the id column, and the columns that become fields with other names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ColumnRenames {
     pub(crate) id: String,
-    /// Field name by column name.
-    pub(crate) fields: BTreeMap<String, String>,
+    /// Field names by column name.
+    fields: BTreeMap<String, Vec<String>>,
 }
 
-/// Maps the columns of `header`.
+impl ColumnRenames {
+    /// The fields that `column` becomes, besides possibly the id.
+    pub(crate) fn fields<'a>(&'a self, column: &'a str) -> Vec<&'a str> {
+        match self.fields.get(column) {
+            Some(names) => names.iter().map(String::as_str).collect(),
+            None if column == self.id => Vec::new(),
+            None => vec![column],
+        }
+    }
+}
+
+/// Maps the columns of `header`: what each becomes, with its position. A column that has several roles occurs several
+/// times.
 pub(crate) fn resolve(
     header: &[String],
     mapping: &ColumnMapping,
     schema_fields: &SchemaFields,
-) -> Result<Vec<Column>, UsageError> {
+) -> Result<Vec<(usize, Column)>, UsageError> {
     for (at, name) in header.iter().enumerate() {
         if !name.is_empty() && header[..at].contains(name) {
             return Err(UsageError(format!("the column {name:?} occurs twice: {}", describe_header(header))));
@@ -89,24 +101,27 @@ pub(crate) fn resolve(
             describe_header(header)
         )));
     }
-    let columns: Vec<Column> = header
-        .iter()
-        .map(|column| {
-            if *column == renames.id {
-                return Column::Id;
-            }
-            if column.is_empty() {
-                return Column::Unnamed;
-            }
-            let name = renames.fields.get(column).unwrap_or(column).clone();
-            if name == "ttl_s" {
-                return Column::TimeToLive;
-            }
-            let keep_empty = !schema_fields.typed.contains(&name);
-            let trim = schema_fields.numerics.contains(&name);
-            Column::Field { name, keep_empty, trim }
-        })
-        .collect();
+    let mut columns = Vec::new();
+    for (at, column) in header.iter().enumerate() {
+        if column.is_empty() {
+            columns.push((at, Column::Unnamed));
+            continue;
+        }
+        if *column == renames.id {
+            columns.push((at, Column::Id));
+        }
+        for name in renames.fields(column) {
+            let becomes = if name == "ttl_s" {
+                Column::TimeToLive
+            } else {
+                let name = name.to_owned();
+                let keep_empty = !schema_fields.typed.contains(&name);
+                let trim = schema_fields.numerics.contains(&name);
+                Column::Field { name, keep_empty, trim }
+            };
+            columns.push((at, becomes));
+        }
+    }
     check_clashes(header, &columns)?;
     check_embedded_fields(header, &columns, schema_fields)?;
     Ok(columns)
@@ -119,7 +134,7 @@ pub(crate) fn renames(
     find: impl Fn(&str) -> Option<String>,
 ) -> ColumnRenames {
     let id = mapping.id.clone().or_else(|| find("id")).unwrap_or_else(|| "id".to_owned());
-    let mut fields = BTreeMap::new();
+    let mut fields: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (given, field) in [(&mapping.title, "title"), (&mapping.content, "content")] {
         let is_wanted = schema_fields.embedded.iter().any(|name| name == field);
         let found = match given {
@@ -128,8 +143,17 @@ pub(crate) fn renames(
             None => None,
         };
         let found = found.or_else(|| if field == "content" && is_wanted { find("body") } else { None });
-        if let Some(column) = found.filter(|column| column != field && *column != id) {
-            fields.insert(column, field.to_owned());
+        if let Some(column) = found.filter(|column| column != field || *column == id) {
+            fields.entry(column).or_default().push(field.to_owned());
+        }
+    }
+    for column in mapping.tags.iter().chain(&mapping.numerics) {
+        // Without this, a column with another role would not become the field of its own name.
+        if *column == id || fields.contains_key(column) {
+            let names = fields.entry(column.clone()).or_default();
+            if !names.contains(column) {
+                names.push(column.clone());
+            }
         }
     }
     ColumnRenames { id, fields }
@@ -141,10 +165,11 @@ fn find(header: &[String], name: &str) -> Option<String> {
     exact.or_else(|| header.iter().find(|column| column.eq_ignore_ascii_case(name))).cloned()
 }
 
-fn check_clashes(header: &[String], columns: &[Column]) -> Result<(), UsageError> {
+fn check_clashes(header: &[String], columns: &[(usize, Column)]) -> Result<(), UsageError> {
     let mut columns_by_field: BTreeMap<&str, &str> = BTreeMap::new();
-    for (column, becomes) in header.iter().zip(columns) {
+    for (at, becomes) in columns {
         let Column::Field { name, .. } = becomes else { continue };
+        let column = &header[*at];
         if name == "id" {
             return Err(UsageError(format!(
                 "the column {column:?} cannot become a field because the name {name:?} is reserved; rename the column"
@@ -162,11 +187,11 @@ fn check_clashes(header: &[String], columns: &[Column]) -> Result<(), UsageError
 /// Rejects a header without a column to embed: its documents could not be found.
 fn check_embedded_fields(
     header: &[String],
-    columns: &[Column],
+    columns: &[(usize, Column)],
     schema_fields: &SchemaFields,
 ) -> Result<(), UsageError> {
     let has = |field: &str| {
-        columns.iter().any(|column| matches!(column, Column::Field { name, .. } if name == field))
+        columns.iter().any(|(_, column)| matches!(column, Column::Field { name, .. } if name == field))
     };
     let content = schema_fields.embedded.iter().any(|field| field == "content");
     let missing = if content && !schema_fields.exist {
@@ -211,7 +236,7 @@ mod tests {
         let columns = resolve(&header, mapping, &article()).map_err(|error| error.to_string())?;
         Ok(columns
             .into_iter()
-            .map(|column| match column {
+            .map(|(_, column)| match column {
                 Column::Id => "=id".to_owned(),
                 Column::TimeToLive => "=ttl_s".to_owned(),
                 Column::Unnamed => "-".to_owned(),
@@ -251,6 +276,30 @@ mod tests {
             fields(&["text", "name", "key", "body"], &mapping).unwrap(),
             ["content", "title", "=id", "body"]
         );
+    }
+
+    #[test]
+    fn one_column_can_have_several_roles() {
+        let mapping = |id, title, content| ColumnMapping {
+            id: some(id),
+            title: some(title),
+            content: some(content),
+            ..ColumnMapping::default()
+        };
+        let header = ["question", "answer"];
+        let question_is_id = mapping("question", "question", "answer");
+        assert_eq!(fields(&header, &question_is_id).unwrap(), ["=id", "title", "content"]);
+        let all_in_one = mapping("question", "question", "question");
+        assert_eq!(fields(&header, &all_in_one).unwrap(), ["=id", "title", "content", "answer"]);
+        let id_is_title = ColumnMapping { id: some("title"), ..ColumnMapping::default() };
+        assert_eq!(fields(&["title", "content"], &id_is_title).unwrap(), ["=id", "title", "content"]);
+        let tagged = ColumnMapping { tags: vec!["category".into()], ..mapping("key", "category", "text") };
+        assert_eq!(
+            fields(&["key", "category", "text"], &tagged).unwrap(),
+            ["=id", "title", "category?", "content"]
+        );
+        let id_as_tag = ColumnMapping { tags: vec!["id".into()], ..ColumnMapping::default() };
+        assert!(fields(&["id", "content"], &id_as_tag).unwrap_err().contains("reserved"));
     }
 
     #[test]

@@ -25,7 +25,8 @@ const COLUMNS_MAX: usize = 4096;
 pub(crate) struct CsvReader {
     records: RecordReader,
     header: Vec<String>,
-    columns: Vec<Column>,
+    /// What the cells become, with their positions.
+    columns: Vec<(usize, Column)>,
     ttl_s: Option<f64>,
     keep_raw: bool,
     bytes_read: Arc<std::sync::atomic::AtomicU64>,
@@ -79,10 +80,18 @@ impl CsvReader {
         let id = self
             .columns
             .iter()
-            .position(|column| *column == Column::Id)
-            .and_then(|at| self.records.cell(at))
+            .find(|(_, column)| *column == Column::Id)
+            .and_then(|(at, _)| self.records.cell(*at))
             .and_then(|cell| std::str::from_utf8(cell).ok())
             .map(str::to_owned);
+        if let Some(lines) = swallowed_lines(&self.records.raw, self.records.delimiter, self.header.len()) {
+            let (first, last) = (self.records.first_line, self.records.first_line + lines);
+            let reason = format!(
+                "lines {first} to {last} were read as one row because a quote in line {first} is not closed there: \
+                 none of them is indexed; remove the quote, or double it and quote the whole value"
+            );
+            return Err((id, reason));
+        }
         let found = self.records.cells();
         if found != self.header.len() {
             let cells = if found == 1 { "cell" } else { "cells" };
@@ -97,7 +106,8 @@ impl CsvReader {
             return Err((None, "the id is empty or not UTF-8".to_owned()));
         };
         let mut document = DocumentBuilder::new(&id, self.ttl_s);
-        for (at, column) in self.columns.iter().enumerate() {
+        for (at, column) in &self.columns {
+            let at = *at;
             let cell = self.records.cell(at).unwrap_or_default();
             let text = match std::str::from_utf8(cell) {
                 Ok(text) => text,
@@ -154,8 +164,11 @@ struct RecordReader {
     reader: Box<dyn BufRead + Send>,
     bytes_read: Arc<std::sync::atomic::AtomicU64>,
     core: Reader,
+    delimiter: u8,
     /// Line of the next byte.
     line: u64,
+    /// Line of the first byte of the record.
+    first_line: u64,
     /// Cells of the record, concatenated.
     cells: Vec<u8>,
     cells_len: usize,
@@ -174,7 +187,9 @@ impl RecordReader {
             reader: input.reader,
             bytes_read: input.bytes_read,
             core: ReaderBuilder::new().delimiter(delimiter).build(),
+            delimiter,
             line: 1,
+            first_line: 1,
             cells: vec![0; 8 << 10],
             cells_len: 0,
             ends: vec![0; 64],
@@ -199,7 +214,7 @@ impl RecordReader {
                 break;
             }
         }
-        let first_line = self.line;
+        self.first_line = self.line;
         loop {
             let input = self.reader.fill_buf().with_context(|| unreadable(&self.name, self.line))?;
             let (result, read, written, ended) = self.core.read_record(
@@ -220,7 +235,7 @@ impl RecordReader {
                 ReadRecordResult::OutputFull => self.cells.resize(self.cells.len() * 2, 0),
                 ReadRecordResult::OutputEndsFull if self.ends.len() >= COLUMNS_MAX => self.skip_record(),
                 ReadRecordResult::OutputEndsFull => self.ends.resize(self.ends.len() * 2, 0),
-                ReadRecordResult::Record => return Ok(Some(first_line)),
+                ReadRecordResult::Record => return Ok(Some(self.first_line)),
                 ReadRecordResult::End => return Ok(None),
             }
         }
@@ -255,6 +270,60 @@ impl RecordReader {
             })
             .collect()
     }
+}
+
+/// The number of further lines that a stray quote in the first line of a record has swallowed; `None` if the record is
+/// one line or a value with line breaks is plausible.
+///
+/// A swallowed line shows in two ways. The quote that ends the value was meant to begin another one, and is followed by
+/// text; or there is none up to the end of the file. Else the lines themselves look like records.
+fn swallowed_lines(raw: &[u8], delimiter: u8, columns: usize) -> Option<u64> {
+    let end = raw.iter().rposition(|byte| !b"\r\n".contains(byte))?;
+    let raw = &raw[..=end];
+    let lines = newlines(raw);
+    if lines == 0 {
+        return None;
+    }
+    let mut quoting = Quoting::CellStart;
+    let mut is_malformed = false;
+    for &byte in raw {
+        quoting = match (quoting, byte) {
+            (Quoting::Quoted, b'"') => Quoting::QuoteInQuoted,
+            (Quoting::Quoted, _) | (Quoting::CellStart | Quoting::QuoteInQuoted, b'"') => Quoting::Quoted,
+            (_, b'\r' | b'\n') => Quoting::CellStart,
+            (_, byte) if byte == delimiter => Quoting::CellStart,
+            (Quoting::QuoteInQuoted | Quoting::AfterQuoted, b' ') => Quoting::AfterQuoted,
+            (Quoting::QuoteInQuoted | Quoting::AfterQuoted, _) => {
+                is_malformed = true;
+                Quoting::Unquoted
+            }
+            (Quoting::CellStart | Quoting::Unquoted, _) => Quoting::Unquoted,
+        };
+    }
+    is_malformed |= quoting == Quoting::Quoted;
+    let mut following = raw.split(|byte| *byte == b'\n').skip(1);
+    let are_records =
+        lines >= 2 && columns >= 3 && following.all(|line| is_like_record(line, delimiter, columns));
+    (is_malformed || are_records).then_some(lines)
+}
+
+/// Where a byte of a record is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Quoting {
+    CellStart,
+    Unquoted,
+    Quoted,
+    /// After a quote in a quoted value: it ends the value, or is the first of two.
+    QuoteInQuoted,
+    /// In spaces that follow a quoted value.
+    AfterQuoted,
+}
+
+/// Whether a line has as many cells as the header. In prose a space follows a comma.
+fn is_like_record(line: &[u8], delimiter: u8, columns: usize) -> bool {
+    let mut cells = line.split(|byte| *byte == delimiter);
+    line.iter().filter(|byte| **byte == delimiter).count() + 1 == columns
+        && !cells.any(|cell| cell.starts_with(b" "))
 }
 
 /// A time to live in seconds as JSON. The server checks its range.
@@ -338,6 +407,39 @@ mod tests {
                 r#"5 None the id is empty or not UTF-8"#,
                 r#"6 {"id":"4","content":"e"}"#,
             ]
+        );
+    }
+
+    #[test]
+    fn rejects_rows_that_a_stray_quote_has_joined_and_continues() {
+        let reason = |first: u64, last: u64| {
+            format!(
+                "lines {first} to {last} were read as one row because a quote in line {first} is not closed there: \
+                 none of them is indexed; remove the quote, or double it and quote the whole value"
+            )
+        };
+        let next = r#"{"id":"9","title":"t","content":"c"}"#;
+        // The quote is closed by one that begins a value.
+        assert_eq!(
+            read("id,title,content\n1,A,\"first\n2,B,second\n3,C,\"third\"\n9,t,c\n"),
+            [format!("2 Some(\"1\") {}", reason(2, 4)), format!("5 {next}")]
+        );
+        // It is never closed.
+        assert_eq!(
+            read("id,title,content\n9,t,c\n1,A,\"first\n2,B,second\n"),
+            [format!("2 {next}"), format!("3 Some(\"1\") {}", reason(3, 4))]
+        );
+        // It is closed by another stray quote, at the end of a value.
+        assert_eq!(
+            read("id,title,content\r\n1,A,\"first\r\n2,B,second\r\n3,C,3.5\"\r\n9,t,c\r\n"),
+            [format!("2 Some(\"1\") {}", reason(2, 4)), format!("5 {next}")]
+        );
+        // Spaces may follow a quoted value.
+        assert!(read("id,title,content\n1,\"A\nB\" ,c\n")[0].starts_with("2 {"));
+        // Prose with as many commas, and doubled quotes, are one value.
+        assert!(
+            read("id,title,content\n1,A,\"Dear \"\"Ann\"\",\nthis, that, more\nred, green, blue\"\n")[0]
+                .starts_with("2 {")
         );
     }
 

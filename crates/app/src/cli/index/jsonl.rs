@@ -127,16 +127,17 @@ impl JsonlReader {
         }
         let mut document = DocumentBuilder::new(&id, self.ttl_s);
         for (name, value) in &members {
-            let field = renames.fields.get(name).unwrap_or(name);
             // Null means the same as a missing member.
-            if *name == renames.id || value.get() == "null" {
+            if value.get() == "null" {
                 continue;
             }
-            if !document.push(field, value.get()) {
-                return Err((
-                    Some(id),
-                    format!("the member {name:?} would become {field:?}, which already exists"),
-                ));
+            for field in renames.fields(name) {
+                if !document.push(field, value.get()) {
+                    return Err((
+                        Some(id),
+                        format!("the member {name:?} would become {field:?}, which already exists"),
+                    ));
+                }
             }
         }
         Ok((id, document.finish()))

@@ -57,7 +57,9 @@ enum OnError {
 The default model is fetched on first use. Unchanged documents are recognised and not embedded again: if a run is interrupted, run it again. The last line
 accounts for all rows:
   rows in 1000 = indexed 980 + unchanged 15 + rejected 5
+If several rows have the same id, the last one stands, and the line also counts the rows that it replaced.
 
+One column can have several roles, such as --id question --title question --content answer.
 Columns (or members) other than id, title and content (or body) become fields with the same name. An empty cell of a
 TAG or NUMERIC field means no value.
 

@@ -32,6 +32,15 @@ pub(crate) enum DocumentStatus {
     Error,
 }
 
+/// How a document was committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Committed {
+    Created,
+    Updated,
+    /// It already existed with the same content.
+    Unchanged,
+}
+
 #[derive(Deserialize)]
 struct BulkResponse {
     results: Vec<DocumentResult>,
@@ -57,11 +66,8 @@ struct DocumentError {
 /// The outcome of a batch.
 #[derive(Debug, Default)]
 pub(crate) struct BatchOutcome {
-    /// Ids of committed documents.
-    pub(crate) committed: Vec<String>,
-    pub(crate) created: u64,
-    pub(crate) updated: u64,
-    pub(crate) unchanged: u64,
+    /// Ids of committed documents, and how each was committed.
+    pub(crate) committed: Vec<(String, Committed)>,
     /// Documents longer than the model's input.
     pub(crate) truncated: u64,
     pub(crate) rejected: Vec<RejectedRow>,
@@ -151,9 +157,9 @@ impl BatchSender<'_> {
         for (row, result) in std::mem::take(rows).into_iter().zip(response.results) {
             outcome.truncated += u64::from(result.truncated);
             match result.status {
-                DocumentStatus::Created => outcome.created += 1,
-                DocumentStatus::Updated => outcome.updated += 1,
-                DocumentStatus::Unchanged => outcome.unchanged += 1,
+                DocumentStatus::Created => outcome.committed.push((row.id, Committed::Created)),
+                DocumentStatus::Updated => outcome.committed.push((row.id, Committed::Updated)),
+                DocumentStatus::Unchanged => outcome.committed.push((row.id, Committed::Unchanged)),
                 DocumentStatus::Error => {
                     let error = result
                         .error
@@ -174,10 +180,8 @@ impl BatchSender<'_> {
                         }
                         _ => failure = Some(ApiError::from(error)),
                     }
-                    continue;
                 }
             }
-            outcome.committed.push(row.id);
         }
         *rows = again;
         match failure {
