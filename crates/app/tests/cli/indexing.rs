@@ -143,6 +143,17 @@ fn one_column_serves_as_id_title_and_text() {
 }
 
 #[test]
+fn finds_and_tells_the_delimiter() {
+    let home = TestHome::new();
+    let (server, bodies) = recording_server();
+    let file = home.write("a.csv", "id;title;content\n1;A;x\n");
+    let output = home.run(&["index", &file, "--url", &server.url()]);
+    assert_eq!(output.code, Some(0), "{output:?}");
+    assert_eq!(output.err.matches("the delimiter is ';'").count(), 1, "{output:?}");
+    assert_eq!(*bodies.lock().unwrap(), "{\"id\":\"1\",\"title\":\"A\",\"content\":\"x\"}\n");
+}
+
+#[test]
 fn tells_how_many_rows_later_rows_have_replaced() {
     let home = TestHome::new();
     let (server, _) = recording_server();

@@ -1,7 +1,7 @@
 //! Reads CSV (RFC 4180, with common deviations).
 
 use std::{
-    io::BufRead,
+    io::{self, BufRead, Cursor, Read as _},
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
@@ -21,6 +21,9 @@ use crate::cli::{error::UsageError, terminal};
 /// Maximum number of columns.
 const COLUMNS_MAX: usize = 4096;
 
+/// Maximum size of the first line, in which the delimiter is looked for.
+const FIRST_LINE_BYTES_MAX: u64 = 64 << 10;
+
 /// Rows of a CSV file.
 pub(crate) struct CsvReader {
     records: RecordReader,
@@ -30,20 +33,33 @@ pub(crate) struct CsvReader {
     ttl_s: Option<f64>,
     keep_raw: bool,
     bytes_read: Arc<std::sync::atomic::AtomicU64>,
+    /// The delimiter, if it is not the usual one and was found in the header.
+    pub(crate) found_delimiter: Option<char>,
 }
 
 impl CsvReader {
-    /// Reads the header and maps its columns.
+    /// Reads the header and maps its columns. Without `delimiter` and if the header does not contain the usual one, looks
+    /// for another.
     pub(crate) fn new(
-        input: Input,
+        mut input: Input,
         delimiter: Option<u8>,
         mapping: &ColumnMapping,
         schema_fields: &SchemaFields,
         ttl_s: Option<f64>,
         keep_raw: bool,
     ) -> anyhow::Result<CsvReader> {
-        let delimiter = delimiter.unwrap_or(if input.is_tsv { b'\t' } else { b',' });
+        let usual = if input.is_tsv { b'\t' } else { b',' };
         let name = input.name.clone();
+        let found = match delimiter {
+            Some(_) => None,
+            None => {
+                let (first, reader) =
+                    first_line(input.reader).with_context(|| format!("reading {name}, line 1"))?;
+                input.reader = reader;
+                other_delimiter(&first, usual)
+            }
+        };
+        let delimiter = delimiter.or(found).unwrap_or(usual);
         let mut records = RecordReader::new(input, delimiter);
         let header = match records.next()? {
             None => {
@@ -56,7 +72,8 @@ impl CsvReader {
         let columns = columns::resolve(&header, mapping, schema_fields)
             .map_err(|error| UsageError(format!("{name}: {error}")))?;
         let bytes_read = records.bytes_read.clone();
-        Ok(CsvReader { records, header, columns, ttl_s, keep_raw, bytes_read })
+        let found_delimiter = found.map(char::from);
+        Ok(CsvReader { records, header, columns, ttl_s, keep_raw, bytes_read, found_delimiter })
     }
 
     fn row(&self, line: u64) -> RowResult {
@@ -326,6 +343,30 @@ fn is_like_record(line: &[u8], delimiter: u8, columns: usize) -> bool {
         && !cells.any(|cell| cell.starts_with(b" "))
 }
 
+/// The first line that is not blank, and a reader of the whole input.
+fn first_line(mut reader: Box<dyn BufRead + Send>) -> io::Result<(Vec<u8>, Box<dyn BufRead + Send>)> {
+    let mut head = Vec::new();
+    let mut limited = reader.by_ref().take(FIRST_LINE_BYTES_MAX);
+    while limited.read_until(b'\n', &mut head)? > 0 && head.trim_ascii().is_empty() {}
+    let whole = Cursor::new(head.clone()).chain(reader);
+    Ok((head, Box::new(whole)))
+}
+
+/// The most frequent delimiter in a header that does not contain the usual one.
+fn other_delimiter(header: &[u8], usual: u8) -> Option<u8> {
+    let mut is_quoted = false;
+    let mut unquoted = header.to_vec();
+    unquoted.retain(|byte| {
+        is_quoted ^= *byte == b'"';
+        !is_quoted
+    });
+    let count = |delimiter: u8| unquoted.iter().filter(|byte| **byte == delimiter).count();
+    if count(usual) > 0 {
+        return None;
+    }
+    [b',', b'|', b'\t', b';'].into_iter().filter(|other| count(*other) > 0).max_by_key(|other| count(*other))
+}
+
 /// A time to live in seconds as JSON. The server checks its range.
 fn ttl_json(text: &str) -> Result<String, String> {
     let seconds = text.trim().parse::<f64>().ok();
@@ -444,6 +485,20 @@ mod tests {
     }
 
     #[test]
+    fn finds_the_delimiter_if_the_header_lacks_the_usual_one() {
+        let expected = [r#"2 {"id":"1","title":"a, b","content":"c"}"#];
+        for delimiter in [';', '\t', '|'] {
+            let text = "id^\"title\"^content\n1^\"a, b\"^c\n".replace('^', &delimiter.to_string());
+            assert_eq!(read(&text), expected, "{delimiter:?}");
+        }
+        assert_eq!(other_delimiter(b"id,a;b;c", b','), None);
+        assert_eq!(other_delimiter(b"\"id,x\";a|b;c", b','), Some(b';'));
+        assert_eq!(other_delimiter(b"id,a", b'\t'), Some(b','), "a .tsv file with commas");
+        assert_eq!(other_delimiter(b"id", b','), None);
+        assert_eq!(read("\n\nid;content\n1;a\n"), [r#"4 {"id":"1","content":"a"}"#]);
+    }
+
+    #[test]
     fn omits_empty_numbers_and_trims_spaces() {
         assert_eq!(
             read("id,content,year\n1,a, 2024 \n2,b,\n"),
@@ -476,7 +531,7 @@ mod tests {
     #[test]
     fn rejects_a_100_mb_field_without_buffering_it() {
         let text = Cursor::new(b"id,content\n1,\"".to_vec())
-            .chain(std::io::repeat(b'x').take(100_000_000))
+            .chain(io::repeat(b'x').take(100_000_000))
             .chain(Cursor::new(b"\"\n2,b\n".to_vec()));
         let input = Input {
             name: "kb.csv".into(),
@@ -502,7 +557,7 @@ mod tests {
         let error = |text: &[u8]| rows(Cursor::new(text.to_vec()), None).err().unwrap().to_string();
         assert!(error(b"").contains("empty"));
         assert!(error(b"\n\n").contains("empty"));
-        assert!(error(b"id;content\n").contains("--id"), "a wrong delimiter is noticed in the header");
+        assert!(error(b"id:content\n").contains("--id"), "a wrong delimiter is noticed in the header");
         assert!(error(b"id,caf\xe9\n").contains("UTF-8"));
     }
 }

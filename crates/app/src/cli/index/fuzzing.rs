@@ -127,8 +127,9 @@ pub fn csv_rows(input: &[u8]) {
     let Some((&bits, bytes)) = input.split_first() else { return };
     let mode = ReadMode::new(bits);
     let name = if bits & 8 != 0 { "a.tsv" } else { "a.csv" };
+    let delimiter = if bits & 8 != 0 { b'\t' } else { b',' };
     let rows = mode.open(name, bytes).and_then(|input| {
-        CsvReader::new(input, None, &mode.mapping, &schema_fields(), mode.ttl_s, mode.keep_raw)
+        CsvReader::new(input, Some(delimiter), &mode.mapping, &schema_fields(), mode.ttl_s, mode.keep_raw)
     });
     let collected = match rows.and_then(collect) {
         Ok(collected) => collected,
@@ -138,7 +139,6 @@ pub fn csv_rows(input: &[u8]) {
         return;
     }
     mode.check(&collected, lines(bytes));
-    let delimiter = if bits & 8 != 0 { b'\t' } else { b',' };
     let mut reader = csv::ReaderBuilder::new().flexible(true).delimiter(delimiter).from_reader(text(bytes));
     let counted = reader.byte_records().inspect(|record| assert!(record.is_ok())).count();
     assert_eq!(collected.rows.len() + collected.rejected.len(), counted);

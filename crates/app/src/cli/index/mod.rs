@@ -38,6 +38,7 @@ use super::{
     model::{self, HubFlags},
     output_file::{Existing, FileIdentity, OutputFile, OutputRules},
     session::Session,
+    terminal::Terminal,
 };
 use crate::models::{DEFAULT_NAME, ModelSource};
 
@@ -81,7 +82,8 @@ pub(crate) struct IndexArgs {
     /// Format of the files, if their names (.csv, .tsv, .jsonl, .ndjson, optionally followed by .gz) do not tell
     #[arg(long, value_enum)]
     format: Option<Format>,
-    /// Delimiter of CSV files: one character, or \t [default: comma; tab for .tsv]
+    /// Delimiter of CSV files: one character, or \t [default: comma, tab for .tsv; if the header
+    /// has none: semicolon, tab, bar or comma, whichever it has most]
     #[arg(long, value_name = "CHAR", value_parser = delimiter)]
     delimiter: Option<u8>,
     /// Embedding model of the collection, if it is created
@@ -144,7 +146,7 @@ impl IndexArgs {
                 self.collection
             ));
         }
-        let rows = FilesReader::new(&self, target.schema_fields());
+        let rows = FilesReader::new(&self, target.schema_fields(), session.terminal);
         rows.check()?;
         // A server has its own models, and fetches none.
         if client.url().is_none() && target.embeds_with(DEFAULT_NAME) {
@@ -229,20 +231,30 @@ struct ReadOptions {
     schema_fields: SchemaFields,
     ttl_s: Option<f64>,
     keep_raw: bool,
+    terminal: Terminal,
 }
 
 impl ReadOptions {
-    fn open(&self, path: &str) -> anyhow::Result<Box<dyn RowReader>> {
+    /// Opens a file; `is_reported`: tells what was detected.
+    fn open(&self, path: &str, is_reported: bool) -> anyhow::Result<Box<dyn RowReader>> {
         let input = Input::open(path, self.format)?;
         Ok(match input.format {
-            Format::Csv => Box::new(CsvReader::new(
-                input,
-                self.delimiter,
-                &self.mapping,
-                &self.schema_fields,
-                self.ttl_s,
-                self.keep_raw,
-            )?),
+            Format::Csv => {
+                let rows = CsvReader::new(
+                    input,
+                    self.delimiter,
+                    &self.mapping,
+                    &self.schema_fields,
+                    self.ttl_s,
+                    self.keep_raw,
+                )?;
+                if let Some(delimiter) = rows.found_delimiter.filter(|_| is_reported) {
+                    self.terminal.note(format_args!(
+                        "{path}: the delimiter is {delimiter:?} (choose another with --delimiter)"
+                    ));
+                }
+                Box::new(rows)
+            }
             Format::Jsonl => Box::new(JsonlReader::new(
                 input,
                 &self.mapping,
@@ -264,7 +276,7 @@ struct FilesReader {
 }
 
 impl FilesReader {
-    fn new(args: &IndexArgs, schema_fields: SchemaFields) -> FilesReader {
+    fn new(args: &IndexArgs, schema_fields: SchemaFields, terminal: Terminal) -> FilesReader {
         let reading = ReadOptions {
             format: args.format,
             delimiter: args.delimiter,
@@ -272,6 +284,7 @@ impl FilesReader {
             schema_fields,
             ttl_s: args.ttl.map(|ttl| ttl.seconds()),
             keep_raw: args.rejects.is_some(),
+            terminal,
         };
         FilesReader { reading, files: args.files.clone().into(), current: None, bytes_before: 0 }
     }
@@ -281,7 +294,10 @@ impl FilesReader {
         if self.files.iter().filter(|file| *file == "-").count() > 1 {
             return Err(UsageError("- (standard input) can be given only once".to_owned()).into());
         }
-        self.files.iter().filter(|file| *file != "-").try_for_each(|file| self.reading.open(file).map(drop))
+        self.files
+            .iter()
+            .filter(|file| *file != "-")
+            .try_for_each(|file| self.reading.open(file, false).map(drop))
     }
 
     /// Total size of the files; `None` if one of them is not a regular file.
@@ -303,7 +319,7 @@ impl RowReader for FilesReader {
                 self.current = None;
             }
             let Some(file) = self.files.pop_front() else { return Ok(None) };
-            self.current = Some(self.reading.open(&file).with_context(|| format!("opening {file}"))?);
+            self.current = Some(self.reading.open(&file, true).with_context(|| format!("opening {file}"))?);
         }
     }
 
