@@ -48,6 +48,12 @@ fn aliases_refer_to_existing_collections() {
     let alias = server.put("/aliases/live", &json!({"collection": "kb"})).ok(200);
     assert_eq!(alias, json!({"alias": "live", "collection": "kb"}));
     assert_eq!(server.get("/collections/live").ok(200)["name"], "kb");
+    server.put("/aliases/current", &json!({"collection": "kb"})).ok(200);
+    assert_eq!(
+        server.get("/aliases").ok(200),
+        json!({"aliases": [{"alias": "current", "collection": "kb"}, {"alias": "live", "collection": "kb"}]})
+    );
+    server.delete("/aliases/current").ok(204);
     assert_eq!(server.get("/collections/kb").ok(200)["aliases"], json!(["live"]));
     server.put("/aliases/live", &json!({"collection": "nowhere"})).problem(404, "collection-not-found");
     server.put("/aliases/live", &json!({"name": "kb"})).problem(422, "json-structure");

@@ -34,6 +34,7 @@ fn the_description_lists_exactly_the_existing_routes() {
         "PUT /collections/{c}",
         "GET /collections/{c}",
         "DELETE /collections/{c}",
+        "GET /aliases",
         "PUT /aliases/{a}",
         "DELETE /aliases/{a}",
         "GET /stats",

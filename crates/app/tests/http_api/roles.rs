@@ -69,7 +69,7 @@ fn expected(method: &str, path: &str) -> [(&'static str, bool); 5] {
         _ => Role::Write,
     };
     // These responses contain only what the key has access to.
-    let is_for_any_key = path == "/collections" || path == "/openapi.json";
+    let is_for_any_key = ["/collections", "/aliases", "/openapi.json"].contains(&path);
     [
         (ADMIN, true),
         (WRITER, required <= Role::Write),
@@ -93,8 +93,7 @@ fn every_route_requires_its_role() {
         };
         let is_public = expected(&method, &path).iter().all(|(_, is_allowed)| *is_allowed)
             && !target.contains("kb")
-            && path != "/collections"
-            && path != "/openapi.json";
+            && !["/collections", "/aliases", "/openapi.json"].contains(&&*path);
         for (key, is_allowed) in expected(&method, &path) {
             // With the admin's key, this request would drop the collection.
             if key == ADMIN && method == "DELETE" && path == "/collections/{c}" {
@@ -314,6 +313,11 @@ fn a_key_for_one_collection_does_not_reach_documents_that_belong_to_another() {
         // A key that covers an alias of the other collection may read the documents there.
         put("/aliases/other-name", json!({"collection": name})).ok(200);
         send(&server, "GET", "/collections/kb/documents/private:1", BOTH_READER, "").ok(200);
+        let aliases = |key| send(&server, "GET", "/aliases", key, "").ok(200)["aliases"].clone();
+        for key in [ADMIN, READER, BOTH_READER] {
+            assert_eq!(aliases(key), json!([{"alias": "other-name", "collection": name}]));
+        }
+        assert_eq!(aliases(KB_WRITER), json!([]));
         assert_eq!(send(&server, "DELETE", "/aliases/other-name", ADMIN, "").status, 204);
         send(&server, "GET", "/collections/kb/documents", BOTH_READER, "").problem(403, "forbidden");
         assert_eq!(

@@ -84,6 +84,12 @@ pub(crate) struct AliasResponse {
     pub(crate) collection: String,
 }
 
+/// The response of `GET /aliases`.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct AliasesResponse {
+    pub(crate) aliases: Vec<AliasResponse>,
+}
+
 /// Counts of the whole store.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct StatsResponse {

@@ -20,7 +20,8 @@ use crate::{
         error_code::ErrorCode,
         json::{
             collections::{
-                AliasRequest, AliasResponse, CollectionResponse, CollectionsResponse, StatsResponse,
+                AliasRequest, AliasResponse, AliasesResponse, CollectionResponse, CollectionsResponse,
+                StatsResponse,
             },
             schema::SchemaBody,
         },
@@ -166,6 +167,28 @@ fn reject_shared_documents(service: &Service, name: &str) -> Result<(), Problem>
         others.join(", ")
     );
     Err(Problem::new(ErrorCode::PrefixOverlap, detail).at("documents"))
+}
+
+/// Lists the aliases that the caller's key covers, or whose collections it covers, in alphabetical order.
+#[utoipa::path(get, path = "/aliases", tag = "collections", responses((status = 200, body = AliasesResponse)))]
+pub(super) async fn list_aliases(
+    State(state): State<Arc<AppState>>,
+    Extension(grant): Extension<Grant>,
+    request: RequestContext,
+    Params(NoParams {}): Params<NoParams>,
+) -> Result<Response, Problem> {
+    let collections = state.service.collections(&request.cx).await?;
+    let mut aliases: Vec<AliasResponse> = collections
+        .into_iter()
+        .flat_map(|info| {
+            let collection = info.name;
+            let aliases = info.aliases.into_iter();
+            aliases.map(move |alias| AliasResponse { alias, collection: collection.clone() })
+        })
+        .filter(|found| grant.covers(&found.alias) || grant.covers(&found.collection))
+        .collect();
+    aliases.sort_by(|one, other| one.alias.cmp(&other.alias));
+    Ok(response::json(StatusCode::OK, &AliasesResponse { aliases }))
 }
 
 /// Points an alias at a collection.

@@ -31,6 +31,7 @@ pub(super) fn table() -> RoutingTable {
         .route(Action::ManageCollections, routes!(collections::put))
         .route(Action::ReadCollection, routes!(collections::get))
         .route(Action::ManageCollections, routes!(collections::delete))
+        .route(Action::ListCollections, routes!(collections::list_aliases))
         .route(Action::ManageCollections, routes!(collections::put_alias))
         .route(Action::ManageCollections, routes!(collections::delete_alias))
         .route(Action::ReadStats, routes!(collections::stats))
