@@ -30,8 +30,8 @@ const PAGE_LEN_WITH_VECTORS: usize = 100;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 JSONL contains complete documents: id, fields (binary values as {\"base64\": ...}) and, if the document expires, ttl_s,
-the remaining seconds. Vectors that no model computes are in it only with --vectors: without them, indexing the file
-removes them from the documents.
+the remaining seconds. The vectors of fields for which a model computes them are in it only with --vectors: indexing the
+file computes them again.
 
 CSV has one column per field, and ttl_s; tags are joined. It keeps less than JSONL: no vectors; binary values become
 text (base64), an empty list of tags no value, and a missing text an empty one.
@@ -47,7 +47,7 @@ pub(crate) struct ExportArgs {
     /// Export only the documents that match this filter
     #[arg(long, short, value_name = "FILTER", allow_hyphen_values = true)]
     filter: Option<String>,
-    /// Include vector fields; JSONL only
+    /// Include vectors that a model computes; JSONL only
     #[arg(long)]
     vectors: bool,
     /// Output format
@@ -121,23 +121,24 @@ impl ExportArgs {
         terminal: Terminal,
     ) -> anyhow::Result<u64> {
         let written = match self.format {
-            Format::Jsonl => self.for_each_document(client, info, self.vectors, |document| {
-                serde_json::to_writer(&mut *to, &document).map_err(io::Error::from)?;
-                Ok(to.write_all(b"\n")?)
-            })?,
+            Format::Jsonl => self.write_jsonl(client, info, to)?,
             Format::Csv => self.write_csv(client, info, to, terminal)?,
         };
         to.flush()?;
-        for name in own_vectors(info).filter(|_| !self.vectors) {
-            let keep = match self.format {
-                Format::Jsonl => "--vectors keeps them",
-                Format::Csv => "JSONL with --vectors keeps them",
-            };
-            terminal.warn(format_args!(
-                "the vectors of the field {name:?} are left out, and indexing the file would remove them: {keep}"
-            ));
-        }
         Ok(written)
+    }
+
+    fn write_jsonl(&self, client: &Client, info: &CollectionInfo, to: &mut dyn Write) -> anyhow::Result<u64> {
+        let has_given_vectors = vector_fields(info, Vectors::Given).next().is_some();
+        self.for_each_document(client, info, self.vectors || has_given_vectors, |mut document| {
+            if !self.vectors {
+                for name in vector_fields(info, Vectors::Computed) {
+                    document.remove(name);
+                }
+            }
+            serde_json::to_writer(&mut *to, &document).map_err(io::Error::from)?;
+            Ok(to.write_all(b"\n")?)
+        })
     }
 
     /// Documents are buffered in a temporary file, because the columns are known only after the last one.
@@ -178,6 +179,11 @@ impl ExportArgs {
             writer.write_record(None::<&[u8]>)?;
         }
         writer.flush()?;
+        for name in vector_fields(info, Vectors::Given) {
+            terminal.warn(format_args!(
+                "the vectors of the field {name:?} are left out, and indexing the file would remove them: JSONL keeps them"
+            ));
+        }
         for (name, count) in changed {
             terminal.warn(format_args!(
                 "{} documents have a binary value or an empty list in the field {name:?}, which CSV cannot hold: \
@@ -222,10 +228,21 @@ impl ExportArgs {
     }
 }
 
-/// The vector fields that no model computes: clients give their vectors.
-fn own_vectors(info: &CollectionInfo) -> impl Iterator<Item = &str> {
-    let vectors = info.schema.fields.iter().filter(|field| field.kind == "vector" && field.embed.is_none());
-    vectors.map(|field| &*field.name)
+/// Where the vectors of a field come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Vectors {
+    /// Clients give them.
+    Given,
+    /// A model computes them.
+    Computed,
+}
+
+/// The names of the vector fields with such vectors.
+fn vector_fields(info: &CollectionInfo, vectors: Vectors) -> impl Iterator<Item = &str> {
+    let fields = info.schema.fields.iter().filter(move |field| {
+        field.kind == "vector" && field.embed.is_some() == (vectors == Vectors::Computed)
+    });
+    fields.map(|field| &*field.name)
 }
 
 /// Whether a value differs after it was written to and read from CSV.

@@ -80,7 +80,8 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Index(index::IndexArgs),
+    // Larger than the others.
+    Index(Box<index::IndexArgs>),
     Search(search::SearchArgs),
     Get(get::GetArgs),
     Delete(delete::DeleteArgs),
