@@ -29,6 +29,7 @@ PLATFORMS = {
     "macosx_arm64": ("darwin", "arm64"),
     "macosx_x86_64": ("darwin", "x64"),
 }
+LICENCES = ("LICENSE-APACHE", "LICENSE-MIT")
 SHELLS = {"bash": "nearfield.bash", "zsh": "_nearfield", "fish": "nearfield.fish"}
 
 
@@ -66,17 +67,21 @@ def licences():
         for dep in nodes[package]["deps"]:
             if any(kind["kind"] is None for kind in dep["dep_kinds"]):
                 waiting.append(dep["pkg"])
-    texts, listed = {}, []
+    texts, listed, without = {}, [], []
     for package in sorted(metadata["packages"], key=lambda p: (p["name"], p["version"])):
         if package["id"] not in used or package["source"] is None:
             continue
         listed.append(f"{package['name']} {package['version']}: {package['license'] or package['license_file']}")
         folder = Path(package["manifest_path"]).parent
+        before = sum(map(len, texts.values()))
         for path in sorted(folder.iterdir()):
             if re.match(r"(?i)(licen[sc]e|copying|notice|unlicense)", path.name) and path.is_file():
                 text = path.read_text(errors="replace").strip()
                 texts.setdefault(text, []).append(f"{package['name']} {package['version']} ({path.name})")
+        if before == sum(map(len, texts.values())):
+            without.append(package["name"])
     parts = ["Nearfield contains these crates:\n\n" + "\n".join(listed)]
+    parts.append("These contain no text of their licence: " + ", ".join(without))
     parts += [", ".join(names) + ":\n\n" + text for text, names in texts.items()]
     return ("\n\n" + "=" * 80 + "\n\n").join(parts) + "\n"
 
@@ -90,9 +95,10 @@ def documents(release, directory):
         script = subprocess.run([release.program, "completions", shell], check=True, stdout=subprocess.PIPE).stdout
         (completions / name).write_bytes(script)
     (directory / "THIRD-PARTY-LICENSES.txt").write_text(licences())
-    for name in ("README.md", "CHANGELOG.md", "LICENSE-APACHE", "LICENSE-MIT"):
+    for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", *LICENCES):
         shutil.copy(ROOT / name, directory)
-    shutil.copytree(ROOT / "docs", directory / "docs")
+    for name in ("docs", "demo", "deploy"):
+        shutil.copytree(ROOT / name, directory / name)
     sbom = ROOT / "target" / "nearfield.cdx.json"
     if not sbom.exists():
         sys.exit(f"there is no {sbom}: run `make sbom` first")
@@ -112,7 +118,6 @@ def archive(release, out, work):
     folder.mkdir()
     documents(release, folder)
     shutil.copy2(release.program, folder / "nearfield")
-    shutil.copytree(ROOT / "deploy", folder / "deploy")
     path = out / f"{name}.tar.gz"
     # Without the time that gzip would record.
     with path.open("wb") as file, gzip.GzipFile("", "wb", 9, file, mtime=0) as zipped:
@@ -136,9 +141,12 @@ def npm(release, out, work):
     platform = work / "platform"
     (platform / "bin").mkdir(parents=True)
     shutil.copy2(release.program, platform / "bin" / "nearfield")
+    for name in LICENCES:
+        shutil.copy(ROOT / name, platform)
+    (platform / "THIRD-PARTY-LICENSES.txt").write_text(licences())
     (platform / "package.json").write_text(json.dumps({
         "name": platform_name, **common, "description": f"The program of the package nearfield for {system} {machine}",
-        "os": [system], "cpu": [machine], "files": ["bin"],
+        "os": [system], "cpu": [machine], "files": ["bin", "THIRD-PARTY-LICENSES.txt"],
     }, indent=2))
     main = work / "main"
     main.mkdir()

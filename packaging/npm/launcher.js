@@ -17,9 +17,11 @@ try {
 }
 
 const child = spawn(program, process.argv.slice(2), { stdio: "inherit" });
-// The terminal sends SIGINT to both; other signals reach this process only.
-process.on("SIGINT", () => {});
-for (const signal of ["SIGTERM", "SIGHUP"]) process.on(signal, () => child.kill(signal));
+for (const signal of ["SIGTERM", "SIGHUP", "SIGINT", "SIGQUIT"]) {
+  // A terminal sends its signals to both processes, others to this one only.
+  const isSentToBoth = process.stdin.isTTY && (signal === "SIGINT" || signal === "SIGQUIT");
+  process.on(signal, () => isSentToBoth || child.kill(signal));
+}
 child.on("error", (error) => {
   console.error(`nearfield: cannot start ${program}: ${error.message}`);
   process.exit(1);

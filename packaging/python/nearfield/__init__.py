@@ -2,19 +2,27 @@
 
 import os
 import sysconfig
+from importlib import metadata
+
+
+def _candidates(name):
+    """Paths at which pip may have installed the command, the likeliest first."""
+    try:
+        files = metadata.distribution("nearfield").files or []
+    except metadata.PackageNotFoundError:
+        files = []
+    yield from (str(file.locate()) for file in files if file.name == name)
+    # Beside the package: `pip install --target`.
+    yield os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "bin", name)
+    yield os.path.join(sysconfig.get_path("scripts"), name)
+    yield os.path.join(sysconfig.get_path("scripts", scheme=sysconfig.get_preferred_scheme("user")), name)
 
 
 def find_program():
     """Returns the path of the command; raises FileNotFoundError if this installation has none."""
     name = "nearfield" + (sysconfig.get_config_var("EXE") or "")
-    # Where pip installs commands: for everybody, for this user, and beside the package with `pip install --target`.
-    directories = [
-        sysconfig.get_path("scripts"),
-        sysconfig.get_path("scripts", scheme=sysconfig.get_preferred_scheme("user")),
-        os.path.join(os.path.dirname(os.path.dirname(__file__)), "bin"),
-    ]
-    for directory in directories:
-        path = os.path.join(directory, name)
-        if os.path.isfile(path):
+    candidates = list(_candidates(name))
+    for path in candidates:
+        if os.path.isfile(path) and os.access(path, os.X_OK):
             return path
-    raise FileNotFoundError("there is no {} in {}".format(name, ", ".join(directories)))
+    raise FileNotFoundError("this installation has no program {}: looked for {}".format(name, ", ".join(candidates)))

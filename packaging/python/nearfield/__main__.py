@@ -8,7 +8,10 @@ from nearfield import find_program
 
 
 def main():
-    program = find_program()
+    try:
+        program = find_program()
+    except FileNotFoundError as error:
+        sys.exit("nearfield: {}".format(error))
     arguments = [program, *sys.argv[1:]]
     if os.name == "posix":
         # Replaces this process, so that signals reach the command.

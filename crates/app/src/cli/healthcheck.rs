@@ -1,20 +1,26 @@
 //! `nearfield healthcheck`.
 
+use std::{sync::mpsc, thread, time::Duration};
+
 use axum::http::Method;
+use serde::Deserialize;
 
 use super::{
-    client::{ApiRequest, Client},
+    client::{ApiRequest, ApiResponse, Client},
     exit::Exit,
     session::Session,
 };
 
+/// How long the server may take to answer.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Check whether the server is ready, for container runtimes and load balancers
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Asks /readyz of the server that holds the data directory, or else of the one at the address of --listen. No API key is
-sent, and no store is opened.
+Asks /readyz of the server that holds the data directory, or else of the one at the address of --listen, and waits up to
+5 seconds. No API key is sent, and no store is opened.
 
-Exit codes: 0 ready, 4 not ready or no answer.
+Exit codes: 0 ready, 4 not ready, no answer, or another program's answer; 2 invalid command line or configuration.
 
 Examples:
   nearfield healthcheck
@@ -25,14 +31,39 @@ pub(crate) struct HealthcheckArgs {
     url: Option<String>,
 }
 
+/// The part of the response of `/readyz` that decides.
+#[derive(Deserialize)]
+struct Readiness {
+    ready: bool,
+}
+
 impl HealthcheckArgs {
     /// Runs the command.
     pub(crate) fn run(self, session: &Session) -> anyhow::Result<Exit> {
         let settings = session.command_settings()?;
         let client = Client::server(&settings, self.url.as_deref())?;
-        let response = client.execute(&ApiRequest { method: Method::GET, path: "/readyz", body: None })?;
-        response.error_for_status()?;
-        session.terminal.line("ready")?;
-        Ok(Exit::Done)
+        let url = client.url().unwrap_or_default().to_owned();
+        let (answer, answered) = mpsc::channel();
+        // Ends with the process if the server does not answer in time.
+        thread::spawn(move || {
+            let request = ApiRequest { method: Method::GET, path: "/readyz", body: None };
+            let _ = answer.send(client.execute(&request));
+        });
+        let reason = match answered.recv_timeout(TIMEOUT) {
+            Ok(Ok(response)) if is_ready(&response) => {
+                session.terminal.line("ready")?;
+                return Ok(Exit::Done);
+            }
+            Ok(Ok(response)) => format!("{url} is not ready: {}", response.to_error().detail),
+            Ok(Err(error)) => format!("{error:#}"),
+            Err(_) => format!("{url} does not answer within {} seconds", TIMEOUT.as_secs()),
+        };
+        session.terminal.error(reason);
+        Ok(Exit::Unavailable)
     }
+}
+
+/// Whether this is the answer of a Nearfield server that is ready.
+fn is_ready(response: &ApiResponse) -> bool {
+    response.status == 200 && response.json::<Readiness>().is_ok_and(|readiness| readiness.ready)
 }

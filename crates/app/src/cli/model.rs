@@ -117,7 +117,9 @@ pub(super) fn pull_if_missing(
     if models::is_present(&settings.server.service.models_dir, models::DEFAULT_NAME) {
         return Ok(());
     }
-    terminal.note(format_args!("fetching the model {} (90 MB, once)", models::DEFAULT_NAME));
+    if !hub.offline {
+        terminal.note(format_args!("fetching the model {} (90 MB, once)", models::DEFAULT_NAME));
+    }
     let pulled = pull(settings, terminal, models::DEFAULT_NAME, source, hub)?;
     terminal.note(format_args!("the model is kept in {}", pulled.directory.display()));
     Ok(())

@@ -33,6 +33,8 @@ pub(super) struct Download<'a> {
     hasher: Sha256,
     /// Bytes that have arrived.
     bytes: u64,
+    /// Whether some of them are from an earlier pull, and may be of another file.
+    is_continued: bool,
 }
 
 impl<'a> Download<'a> {
@@ -57,16 +59,51 @@ impl<'a> Download<'a> {
             Ok((to, hasher, bytes))
         };
         let (to, hasher, bytes) = open().map_err(FetchError::io(&path))?;
-        Ok(Download { path, to, file, pin, location, hasher, bytes })
+        Ok(Download { path, to, file, pin, location, hasher, bytes, is_continued: bytes > 0 })
+    }
+
+    /// Forgets what has arrived.
+    fn restart(&mut self) -> io::Result<()> {
+        (self.hasher, self.bytes, self.is_continued) = (Sha256::new(), 0, false);
+        self.to.set_len(0)?;
+        self.to.rewind()
     }
 
     /// Reads the rest of the file from readers that `open` returns for an offset in bytes, and verifies the whole. A
-    /// reader that fails is replaced by another. Returns the path of the complete file; a wrong one is removed.
+    /// reader that fails is replaced by another, and a wrong file that was continued is fetched again from its beginning.
+    /// Returns the path of the complete file; a wrong one is removed.
     pub(super) fn finish(
         mut self,
         mut open: impl FnMut(u64) -> Result<Box<dyn Read>, FetchError>,
         progress: &dyn PullProgress,
     ) -> Result<PathBuf, FetchError> {
+        loop {
+            self.read_rest(&mut open, progress)?;
+            let found = hexadecimal(&self.hasher.clone().finalize());
+            if found == self.pin.sha256 {
+                self.to.sync_all().map_err(FetchError::io(&self.path))?;
+                return Ok(self.path);
+            }
+            if !self.is_continued {
+                fs::remove_file(&self.path).map_err(FetchError::io(&self.path))?;
+                return Err(FetchError::Hash {
+                    file: self.file.path,
+                    location: self.location.to_owned(),
+                    expected: self.pin.sha256,
+                    found,
+                    found_bytes: self.bytes,
+                });
+            }
+            self.restart().map_err(FetchError::io(&self.path))?;
+        }
+    }
+
+    /// Reads until the file has its length.
+    fn read_rest(
+        &mut self,
+        mut open: impl FnMut(u64) -> Result<Box<dyn Read>, FetchError>,
+        progress: &dyn PullProgress,
+    ) -> Result<(), FetchError> {
         let mut attempts_in_vain = 0;
         progress.bytes_received(self.bytes);
         while self.bytes < self.pin.bytes {
@@ -85,19 +122,7 @@ impl<'a> Download<'a> {
                 Err(error) => return Err(error),
             }
         }
-        let found = hexadecimal(&self.hasher.finalize());
-        if found != self.pin.sha256 {
-            fs::remove_file(&self.path).map_err(FetchError::io(&self.path))?;
-            return Err(FetchError::Hash {
-                file: self.file.path,
-                location: self.location.to_owned(),
-                expected: self.pin.sha256,
-                found,
-                found_bytes: self.bytes,
-            });
-        }
-        self.to.sync_all().map_err(FetchError::io(&self.path))?;
-        Ok(self.path)
+        Ok(())
     }
 
     /// Appends everything that `from` returns. The end of the file before its length is an error.

@@ -38,6 +38,18 @@ pub enum FetchError {
         /// The actual length, up to the limit.
         found_bytes: u64,
     },
+    /// A file does not have its pinned length.
+    #[error("{location} answered with {found} bytes, but {file} has {expected}: it is another page")]
+    Length {
+        /// The file.
+        file: &'static str,
+        /// Where it came from.
+        location: String,
+        /// The pinned length.
+        expected: u64,
+        /// The length of the response.
+        found: u64,
+    },
     /// A file is too large.
     #[error("{file} from {location} is longer than {max} bytes")]
     TooLarge {
@@ -181,7 +193,9 @@ pub enum PullError {
 
 fn describe_attempts(name: &str, attempts: &[FailedAttempt], offline: bool) -> String {
     let mut text = match offline {
-        true => format!("the model {name} is not on this machine, and --offline allows no other source:"),
+        true => format!(
+            "the model {name} is not on this machine, and --offline or HF_HUB_OFFLINE allows no other source:"
+        ),
         false => format!("the model {name} was not found in any source:"),
     };
     for attempt in attempts {
@@ -189,7 +203,7 @@ fn describe_attempts(name: &str, attempts: &[FailedAttempt], offline: bool) -> S
     }
     if offline {
         text.push_str(
-            "\nWhat to do: run `nearfield model pull` without --offline once; or copy the model's directory from another \
+            "\nWhat to do: run `nearfield model pull` once without either; or copy the model's directory from another \
              machine and use --from DIR.",
         );
         return text;

@@ -106,7 +106,13 @@ impl Hub {
         let open = |from: u64| {
             let reply = get(from)?;
             let is_rest = reply.status() == StatusCode::PARTIAL_CONTENT;
-            let mut body = reply.into_body().into_reader();
+            let body = reply.into_body();
+            if let Some(found) = body.content_length().filter(|bytes| !is_rest && *bytes != pin.bytes) {
+                // The page of a proxy, for example.
+                let (location, expected) = (url.clone(), pin.bytes);
+                return Err(FetchError::Length { file: file.path, location, expected, found });
+            }
+            let mut body = body.into_reader();
             if !is_rest {
                 // The server sends the whole file whatever the range.
                 let skipped = io::copy(&mut body.by_ref().take(from), &mut io::sink());

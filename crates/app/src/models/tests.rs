@@ -272,16 +272,24 @@ fn continues_the_download_of_an_earlier_pull_and_replaces_a_wrong_one() {
         fs::create_dir_all(&downloads).unwrap();
         fs::write(downloads.join("model.safetensors"), &earlier).unwrap();
         let model = one_file(&content);
-        let first = pull_known(&request, Some(&model), &RecordedProgress::default());
-        assert_eq!(first.is_ok(), continued);
-        if let Err(error) = first {
-            assert!(error.to_string().contains("sha256"), "{error}");
-            pull_known(&request, Some(&model), &RecordedProgress::default()).unwrap();
-        }
+        let pulled = pull_known(&request, Some(&model), &RecordedProgress::default()).unwrap();
+        assert_eq!(fs::read(pulled.directory.join("model.safetensors")).unwrap(), content);
         let expected: &[usize] = if continued { &[7_000] } else { &[7_000, 0] };
         assert_eq!(ranges.try_iter().collect::<Vec<_>>(), expected);
         assert_eq!(files_in(&request.models_dir), ["tiny"]);
     }
+}
+
+#[test]
+fn keeps_nothing_of_another_page() {
+    let home = TempDir::new().unwrap();
+    let mut request = request(&home, ModelSource::Hub);
+    let path = "/somebody/tiny/resolve/main/config.json";
+    request.hub.endpoint = serve(HashMap::from([(path.to_owned(), b"<html>sign in</html>".to_vec())]));
+    let error = pull_known(&request, Some(&tiny()), &RecordedProgress::default()).unwrap_err().to_string();
+    assert!(error.contains("answered with 20 bytes, but config.json has 18"), "{error}");
+    let kept = request.models_dir.join(".tiny.downloads/config.json");
+    assert!(fs::metadata(kept).is_ok_and(|file| file.len() == 0));
 }
 
 #[test]

@@ -52,7 +52,7 @@ fn search_finds_the_matching_articles() {
 fn a_missing_model_error_says_how_to_get_it() {
     let home = TestHome::new();
     let file = home.write("articles.csv", ARTICLES);
-    home.fails(4, &["index", &file], &["all-MiniLM-L6-v2", "nearfield model pull"]);
+    home.fails(1, &["index", &file], &["all-MiniLM-L6-v2", "nearfield model pull"]);
 }
 
 /// Pairs of a query and a relevant article, from the relevance judgements of the knowledge base.
