@@ -139,10 +139,16 @@ fn systemd_unit_runs_a_valid_command() {
             .unwrap();
     let start = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
     let mut arguments: Vec<&str> = start.split(' ').collect();
-    assert_eq!(arguments.remove(0), "/usr/local/bin/nearfield");
+    // systemd looks for it in /usr/local/bin and /usr/bin.
+    assert_eq!(arguments.remove(0), "nearfield");
     arguments.push("--help");
     TestHome::new().ok(&arguments);
-    for line in ["Type=notify", "ExecReload=/bin/kill -HUP $MAINPID", "NoNewPrivileges=yes"] {
+    for line in [
+        "Type=notify",
+        "ExecReload=/bin/kill -HUP $MAINPID",
+        "NoNewPrivileges=yes",
+        "StateDirectoryMode=0700",
+    ] {
         assert!(unit.lines().any(|found| found == line), "{line}");
     }
 }
