@@ -73,12 +73,12 @@ def licences():
             continue
         listed.append(f"{package['name']} {package['version']}: {package['license'] or package['license_file']}")
         folder = Path(package["manifest_path"]).parent
-        before = sum(map(len, texts.values()))
-        for path in sorted(folder.iterdir()):
-            if re.match(r"(?i)(licen[sc]e|copying|notice|unlicense)", path.name) and path.is_file():
-                text = path.read_text(errors="replace").strip()
-                texts.setdefault(text, []).append(f"{package['name']} {package['version']} ({path.name})")
-        if before == sum(map(len, texts.values())):
+        is_licence = re.compile(r"(?i)(licen[sc]e|copying|notice|unlicense)").match
+        paths = [path for path in sorted(folder.iterdir()) if is_licence(path.name) and path.is_file()]
+        for path in paths:
+            text = path.read_text(errors="replace").strip()
+            texts.setdefault(text, []).append(f"{package['name']} {package['version']} ({path.name})")
+        if not paths:
             without.append(package["name"])
     parts = ["Nearfield contains these crates:\n\n" + "\n".join(listed)]
     parts.append("These contain no text of their licence: " + ", ".join(without))

@@ -35,6 +35,15 @@ def environment(home, *programs):
     return {**kept, "HOME": str(home), "PATH": path}
 
 
+def home(work, models, *programs):
+    """A user's environment with an empty home directory in `work`, and with the models of a directory, if it is given."""
+    variables = environment(work, *programs)
+    variables["NEARFIELD_HOME"] = str(work / "nearfield")
+    if models:
+        shutil.copytree(models, work / "nearfield" / "models")
+    return variables
+
+
 def main():
     if len(sys.argv) != 3:
         sys.exit(__doc__)
@@ -43,15 +52,10 @@ def main():
     package = next(dist.glob("nearfield-*.tgz"))
     for path in sorted(path for path in dist.iterdir() if path.is_file() and path.name != "SHA256SUMS"):
         print(f"{path.stat().st_size / 1e6:6.1f} MB  {path.name}")
-    for fetches in (True, False):
-        model = "with the model's download" if fetches else "with the model in place"
+    for models, model in ((None, "with the model's download"), (models, "with the model in place")):
         with tempfile.TemporaryDirectory() as work:
             work = Path(work)
-            variables = environment(work, "python3")
-            if not fetches:
-                (work / "nearfield").mkdir()
-                shutil.copytree(models, work / "nearfield" / "models")
-            variables["NEARFIELD_HOME"] = str(work / "nearfield")
+            variables = home(work, models, "python3")
             made, _ = run(["python3", "-m", "venv", "env"], variables, work)
             installed, _ = run([work / "env/bin/pip", "install", "--quiet", "--no-index", wheel], variables, work)
             answered, output = run([work / "env/bin/nearfield", "demo", "--no-serve"], variables, work)
@@ -59,11 +63,7 @@ def main():
             print(f"pip, {model}: {installed + answered:.1f} s to the answers (install {installed:.1f}, demo {answered:.1f}); venv before {made:.1f}")
         with tempfile.TemporaryDirectory() as work:
             work = Path(work)
-            variables = environment(work, "npx", "python3")
-            if not fetches:
-                (work / "nearfield").mkdir()
-                shutil.copytree(models, work / "nearfield" / "models")
-            variables["NEARFIELD_HOME"] = str(work / "nearfield")
+            variables = home(work, models, "npx", "python3")
             shutil.copy(package, work)
             answered, output = run(["npx", "--yes", f"./{package.name}", "demo", "--no-serve"], variables, work)
             assert "score" in output, output

